@@ -1,0 +1,104 @@
+"""What a delivery method gets to work on and what it gives back.
+
+Remote delivery works on connections: `delivery.smtp` takes `Transaction`s from a `Feed` as long as there are
+any and settles each with one outcome per recipient. Local delivery works on single `LocalJob`s.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from masqmail.mail.envelope import Envelope
+from masqmail.mail.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A message as it goes out: the header section (edited for its way, CRLF line ends) and the stored body."""
+
+    header: bytes
+    body: bytes | Path
+
+    def chunks(self, size: int = 65536) -> Iterator[bytes]:
+        """Header, blank line and body in pieces, CRLF line ends."""
+        yield self.header + b"\r\n"
+        if isinstance(self.body, bytes):
+            if self.body:
+                yield self.body
+            return
+        with self.body.open("rb") as file:
+            while chunk := file.read(size):
+                yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One message for some of its recipients over one route, rewritten and ready to send.
+
+    `size_bytes` counts what `content` yields. `needs_smtputf8` and `needs_8bit` are facts about envelope and
+    content, whatever the originator declared.
+    """
+
+    queue_id: str
+    envelope: Envelope
+    content: Content
+    size_bytes: int
+    needs_8bit: bool = False
+    needs_smtputf8: bool = False
+
+
+class Feed(Protocol):
+    """Where a connection gets its work from and gives its outcomes to."""
+
+    async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
+        """More work for this connection now, or nothing. Never waits for work to arrive."""
+
+    async def wait(self, timeout_seconds: float) -> bool:
+        """Waits until there may be more work; False when none came in time."""
+
+    async def begin(self, transactions: Sequence[Transaction]) -> None:
+        """Must have returned before the last byte of any of these transactions leaves."""
+
+    def settle(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> None:
+        """One outcome per recipient of its envelope, in order. Queued for commit; never waits."""
+
+
+class LocalMethod(Enum):
+    """How a local recipient gets its copy."""
+
+    MBOX = "mbox"
+    MAILDIR = "maildir"
+    PIPE = "pipe"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalJob:
+    """One local recipient of one message.
+
+    `user` is the account whose mailbox it is, or who runs the pipe or owns the file; `target` is the mailbox
+    path, the file, or empty for a pipe; `command` the pipe's argument list with its variables filled in.
+    `content.header` already carries Return-Path, Delivered-To and so on. `identity` is the same for every
+    repeat of the same delivery, so that a Maildir can recognise it.
+    """
+
+    method: LocalMethod
+    user: str
+    content: Content
+    identity: str
+    sender: str = ""  # for the mbox From_ line; empty is the null reverse-path
+    target: str = ""
+    command: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    source: str = ""  # "FILE:NAME" of the alias entry a pipe or file came from
+
+
+class LocalAgent(Protocol):
+    """Carries out local deliveries with the right identity; see `daemon.parent` for the one under root."""
+
+    async def deliver(self, job: LocalJob) -> Outcome: ...
+
+
+#: Called with an event name and its fields; see `masqmail.system.events`.
+Emit = Callable[..., None]

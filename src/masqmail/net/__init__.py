@@ -1,0 +1,1 @@
+"""The only place that opens connections: `stream` (plain and TLS), `tls`, `dns`, and `fake` for tests."""

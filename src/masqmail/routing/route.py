@@ -1,0 +1,81 @@
+"""Routes as policy sees them, and the class of a recipient: the ordered set of routes that fit it."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from masqmail.settings import Pattern
+
+#: The pseudo-route of recipients that are delivered on this host. No configured route may have its name.
+LOCAL_ROUTE = "local"
+
+
+class Way(Enum):
+    """What a route does with a recipient."""
+
+    SMARTHOST = "smarthost"
+    DIRECT = "direct"
+    PIPE = "pipe"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a message and recipient must be like to take a route. No patterns allow all; deny beats allow."""
+
+    senders: tuple[Pattern, ...] = ()
+    not_senders: tuple[Pattern, ...] = ()
+    recipients: tuple[Pattern, ...] = ()
+    not_recipients: tuple[Pattern, ...] = ()
+    from_headers: tuple[Pattern, ...] = ()
+    not_from_headers: tuple[Pattern, ...] = ()
+    max_size_bytes: int | None = None
+
+
+#: One rewriting map: local-part globs to an address text; `*@domain` changes the domain alone.
+AddressMap = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """Which addresses of a message change on a route. `all` is the default for the five others."""
+
+    return_path: AddressMap = ()
+    from_: AddressMap = ()
+    sender: AddressMap = ()
+    reply_to: AddressMap = ()
+    mail_followup_to: AddressMap = ()
+    all: AddressMap = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route without its transport options: when it applies, over which links, and what it rewrites."""
+
+    name: str
+    links: tuple[str, ...]
+    way: Way
+    conditions: Conditions = Conditions()
+    rewriting: Rewriting = Rewriting()
+    last: bool = False
+    fails_on_connect_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteClass:
+    """The routes whose message conditions hold for a recipient, in order, whatever the links do now.
+
+    `tried` are those already used in this run (after a temporary failure the next route follows at once).
+    `generation` identifies the configuration the class was computed from. There are few distinct classes,
+    however long the queue is; the spool keeps them in a table of their own.
+    """
+
+    routes: tuple[str, ...]
+    tried: frozenset[str] = field(default=frozenset())
+    generation: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        return self.routes == (LOCAL_ROUTE,)
+
+    def remaining(self) -> tuple[str, ...]:
+        """The routes not yet tried in this run, in order."""
+        return tuple(name for name in self.routes if name not in self.tried)

@@ -1,0 +1,46 @@
+"""How a configuration section describes itself: documented dataclass fields and the value types they use.
+
+Every section of the configuration file is a frozen dataclass whose fields are made with `setting`. The
+loader (`masqmail.config.load`) reads the type of each field to know how to read its TOML value, and the
+reference page is made from the field's words. The types here are the ones TOML has no word for.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NewType
+
+#: A size in bytes, written as "250KB" or "50MB" (powers of 1000) or a plain number.
+Bytes = NewType("Bytes", int)
+
+#: A program and its arguments; a string in the file is split like a shell line, without expansion.
+Command = NewType("Command", tuple[str, ...])
+
+#: A glob with `*` and `?` over addresses; see `masqmail.routing.pattern`.
+Pattern = NewType("Pattern", str)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostPort:
+    """A host name or address with a port, written `host:port` or `[v6]:port`; the port may be left out (0)."""
+
+    host: str
+    port: int = 0
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else host
+
+
+def setting(
+    doc: str, *, default: Any = dataclasses.MISSING, example: str = "", secret: bool = False, key: str = ""
+) -> Any:
+    """A dataclass field that documents one setting.
+
+    `doc` is one sentence for people; `example` is TOML text for the reference page; `secret` hides the
+    value in `masqmail check --show`; `key` is the name in the file where it differs from the field's
+    (Python keywords such as `from`).
+    """
+    metadata: Mapping[str, object] = {"doc": doc, "example": example, "secret": secret, "key": key}
+    if isinstance(default, dict | list | set):
+        raise TypeError("a setting's default is immutable")
+    return dataclasses.field(default=default, metadata=metadata)
