@@ -340,7 +340,7 @@ class Spool(Protocol):
         """Moves recipients that are not leased to other classes, with their ages."""
 
     # people
-    def list(
+    def listing(
         self, *, after: str = "", limit: int | None = None, owner_uid: int | None = None
     ) -> Awaitable[list[QueuedMessage]]:
         """Messages in order of arrival, from behind the queue ID `after`."""
