@@ -18,6 +18,15 @@ Command = NewType("Command", tuple[str, ...])
 #: A glob with `*` and `?` over addresses; see `masqmail.routing.pattern`.
 Pattern = NewType("Pattern", str)
 
+#: A host or mail domain, such as `gateway.home.example`, or an address literal.
+Domain = NewType("Domain", str)
+
+#: A path that differs from user to user: absolute or below `~/`, with `${user}` and the like in it.
+UserPath = NewType("UserPath", str)
+
+#: The SHA-256 of a certificate: 64 small hexadecimal digits. The file may put colons and `sha256:` into it.
+Fingerprint = NewType("Fingerprint", str)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostPort:
@@ -32,15 +41,27 @@ class HostPort:
 
 
 def setting(
-    doc: str, *, default: Any = dataclasses.MISSING, example: str = "", secret: bool = False, key: str = ""
+    doc: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    otherwise: str = "",
+    example: str = "",
+    secret: bool = False,
+    key: str = "",
 ) -> Any:
     """A dataclass field that documents one setting.
 
-    `doc` is one sentence for people; `example` is TOML text for the reference page; `secret` hides the
-    value in `masqmail check --show`; `key` is the name in the file where it differs from the field's
-    (Python keywords such as `from`).
+    `doc` is one sentence for people; `otherwise` says what holds without the setting where its default does
+    not say it; `example` is TOML text for the reference page; `secret` hides the value in `masqmail check
+    --show`; `key` is the name in the file where it differs from the field's (Python keywords such as `from`).
     """
-    metadata: Mapping[str, object] = {"doc": doc, "example": example, "secret": secret, "key": key}
+    metadata: Mapping[str, object] = {
+        "doc": doc,
+        "otherwise": otherwise,
+        "example": example,
+        "secret": secret,
+        "key": key,
+    }
     if isinstance(default, dict | list | set):
         raise TypeError("a setting's default is immutable")
     return dataclasses.field(default=default, metadata=metadata)

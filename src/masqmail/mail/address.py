@@ -7,14 +7,16 @@ MAX_LOCAL_PART_BYTES = 64  # RFC 5321 §4.5.3.1.1
 MAX_DOMAIN_BYTES = 255  # RFC 5321 §4.5.3.1.2
 MAX_PATH_BYTES = 256  # RFC 5321 §4.5.3.1.3, with the brackets
 
-_UTF8 = "\u0080-\U0010ffff"
+_UTF8 = "\u0080-\ud7ff\ue000-\U0010ffff"  # without surrogates, which no UTF-8 is
 _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_UTF8}]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _QUOTED = re.compile(rf'"((?:[\x20\x21\x23-\x5b\x5d-\x7e{_UTF8}]|\\[\x20-\x7e])*)"')
 _LABEL = rf"[A-Za-z0-9{_UTF8}](?:[A-Za-z0-9_\-{_UTF8}]*[A-Za-z0-9{_UTF8}])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 # RFC 5321 §4.1.3; what the brackets hold is judged by whoever connects to it
-_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]{2,45}|[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+)\]")
+_LITERAL = re.compile(
+    r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]{2,45}|[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+)\]", re.ASCII
+)
 
 
 class AddressError(ValueError):

@@ -1,12 +1,16 @@
 """Routes as policy sees them, and the class of a recipient: the ordered set of routes that fit it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from masqmail.settings import Pattern
 
 #: The pseudo-route of recipients that are delivered on this host. No configured route may have its name.
 LOCAL_ROUTE = "local"
+
+
+#: The mark of recipients that wait until somebody flushes (`sendmail -odq`, `deliver = "on-flush"`).
+QUEUE_ONLY = "queue-only"
 
 
 class Way(Enum):
@@ -64,17 +68,29 @@ class RouteClass:
     """The routes whose message conditions hold for a recipient, in order, whatever the links do now.
 
     `tried` are those already used in this run (after a temporary failure the next route follows at once).
+    `mark` says what else holds these recipients back (`QUEUE_ONLY`), empty for nothing.
     `generation` identifies the configuration the class was computed from. There are few distinct classes,
     however long the queue is; the spool keeps them in a table of their own.
     """
 
     routes: tuple[str, ...]
     tried: frozenset[str] = field(default=frozenset())
+    mark: str = ""
     generation: str = ""
 
     @property
     def is_local(self) -> bool:
         return self.routes == (LOCAL_ROUTE,)
+
+    def fresh(self) -> "RouteClass":
+        """The class as at the start of a run: nothing tried yet."""
+        return replace(self, tried=frozenset()) if self.tried else self
+
+    def marked(self, mark: str) -> "RouteClass":
+        return replace(self, mark=mark)
+
+    def unmarked(self) -> "RouteClass":
+        return replace(self, mark="") if self.mark else self
 
     def remaining(self) -> tuple[str, ...]:
         """The routes not yet tried in this run, in order."""

@@ -1,0 +1,122 @@
+"""The fields a message collects on its way: Received, Return-Path, Delivered-To, Envelope-To.
+
+RFC 5321 §4.4. They go on top of the header section; what is there already keeps its bytes.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from masqmail import __version__
+from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
+from masqmail.mail.date import format_date
+from masqmail.mail.header import Field, join_fields, make_field, split_fields
+
+_RECEIVED = re.compile(rb"^Received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e\u00a1-\U0010ffff]+")  # blanks, controls, ( ) and \
+_MAX_TOKEN = 255  # a HELO name is a domain, RFC 5321 §4.5.3.1.2
+
+#: Protocols that may stand behind "with", RFC 3848 and RFC 6531 §4.3. Others, such as "local", are left out.
+_REGISTERED = re.compile(r"SMTP|ESMTPS?A?|LMTPS?A?|UTF8SMTPS?A?|UTF8LMTPS?A?")
+
+
+def protocol_keyword(
+    *, extended: bool = True, lmtp: bool = False, smtputf8: bool = False, tls: bool = False, login: bool = False
+) -> str:
+    """How a session's transmission type is called, RFC 3848 §1: "SMTP", "ESMTPSA", "UTF8SMTPS" …"""
+    if not (extended or lmtp):
+        return "SMTP"
+    base = ("UTF8LMTP" if lmtp else "UTF8SMTP") if smtputf8 else ("LMTP" if lmtp else "ESMTP")
+    return base + "S" * tls + "A" * login
+
+
+def client_clause(helo: str, address: str, host: str = "") -> str:
+    """The `from` clause of a message that came over a network, RFC 5321 §4.4.
+
+    `helo` is what the client called itself, `address` its IP address, `host` its name in the DNS if known.
+    """
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    seen = f"{_token(host)} {literal}" if host else literal
+    return f"from {_token(helo) or literal} ({seen})"
+
+
+def local_clause(user: str, uid: int) -> str:
+    """The comment that stands for a `from` clause when a user of this host handed the message in."""
+    return f"(from user {_token(user)}, uid {uid})" if user else f"(from uid {uid})"
+
+
+def received_field(
+    *,
+    clause: str,
+    host_name: str,
+    protocol: str,
+    queue_id: str,
+    received_at: datetime,
+    recipient: Mailbox | None = None,
+) -> bytes:
+    """Our own trace field, folded, with its CRLF.
+
+    `clause` comes from `client_clause` or `local_clause`. `recipient` is given only when it is the only one:
+    naming one of several would tell others about a blind copy (RFC 5321 §7.2).
+    """
+    start = f"{clause}\r\n\tby" if clause else "by"
+    transmission = f" with {protocol}" if _REGISTERED.fullmatch(protocol) else ""
+    forward_path = f"\r\n\tfor <{recipient}>" if recipient else ""
+    return (
+        f"Received: {start} {host_name} (MasqMail {__version__}){transmission}\r\n"
+        f"\tid {queue_id}{forward_path};\r\n"
+        f"\t{format_date(received_at)}\r\n"
+    ).encode()
+
+
+def count_hops(header: bytes) -> int:
+    """How many Received fields a header section has: each stands for one host it passed, RFC 5321 §6.3."""
+    return len(_RECEIVED.findall(header))
+
+
+def for_mailbox(
+    header: bytes, *, reverse_path: Mailbox | None, mailbox: Mailbox, envelope_to: str, save_envelope_to: bool = False
+) -> bytes:
+    """The header section of a copy that goes into a mailbox: the final delivery of RFC 5321 §4.4.
+
+    Return-Path, Delivered-To (`mailbox`) and Envelope-To (the address that was asked for) go on top. A
+    Return-Path that somebody else wrote is removed, and so is an Envelope-To, unless `save_envelope_to` keeps
+    it as X-Orig-Envelope-To.
+    """
+    ours = (
+        make_field("Return-Path", f"<{reverse_path or ''}>"),
+        make_field("Delivered-To", str(mailbox)),
+        make_field("Envelope-To", envelope_to),
+    )
+    kept = []
+    for field in split_fields(header):
+        if field.name == "envelope-to" and save_envelope_to:
+            kept.append(_renamed(field, "X-Orig-Envelope-To"))
+        elif field.name not in ("return-path", "envelope-to"):
+            kept.append(field)
+    return join_fields((*ours, *kept))
+
+
+def was_delivered_to(fields: Iterable[Field], mailbox: Mailbox) -> bool:
+    """Whether a Delivered-To already names this mailbox: the message goes in a circle."""
+    ours = (mailbox.local_part, mailbox.domain_key)
+    for field in fields:
+        if field.name != "delivered-to":
+            continue
+        try:
+            named = parse_mailbox(field.value.decode().strip("<>"))
+        except (AddressError, UnicodeDecodeError):
+            continue
+        if (named.local_part, named.domain_key) == ours:
+            return True
+    return False
+
+
+def _token(text: str) -> str:
+    """What others told us, made harmless inside a trace field: no blank, control, bracket or backslash."""
+    return _UNSAFE.sub("?", text)[:_MAX_TOKEN]
+
+
+def _renamed(field: Field, name: str) -> Field:
+    """The field under another name; every byte from the colon on stays."""
+    return Field(name.lower(), name.encode() + b":" + field.raw[field.value_start :])

@@ -1,0 +1,186 @@
+"""Which way a recipient takes now, and why: routes, their conditions, links and pauses in; a choice out.
+
+`classify` asks what does not change while a message waits (its conditions), `choose` what does (links, pauses).
+Every route passed over has a reason in words for `masqmail queue show` and `masqmail explain`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from masqmail.mail.address import Mailbox, show_path
+from masqmail.routing.link import ALWAYS, LinkState, Verdict
+from masqmail.routing.pattern import first_match
+from masqmail.routing.route import Route, RouteClass
+from masqmail.settings import Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """What conditions ask about a message: addresses as received, before any rewriting."""
+
+    reverse_path: Mailbox | None
+    from_mailboxes: tuple[Mailbox, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One route, whether it is taken, and why or why not."""
+
+    route: str
+    taken: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The route to use now with the link it goes over, or None; and the routes looked at, in order."""
+
+    route: Route | None
+    link: str
+    considered: tuple[Considered, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why this choice, in one line."""
+        if not self.considered:
+            return "no route is meant for it: their conditions exclude this recipient or message"
+        if self.route is not None:
+            return f"{self.route.name}: {self.considered[-1].reason}"
+        return "; ".join(f"{one.route}: {one.reason}" for one in self.considered)
+
+
+def judge(route: Route, facts: MessageFacts, recipient: Mailbox) -> str | None:
+    """Why a route is not meant for this recipient of this message, or None when all conditions hold."""
+    conditions = route.conditions
+    senders = (facts.reverse_path,)
+    return (
+        _judge_addresses("sender", "senders", senders, conditions.senders, conditions.not_senders)
+        or _judge_addresses("recipient", "recipients", (recipient,), conditions.recipients, conditions.not_recipients)
+        or _judge_addresses(
+            "From", "from_headers", facts.from_mailboxes, conditions.from_headers, conditions.not_from_headers
+        )
+        or _judge_size(facts.size_bytes, conditions.max_size_bytes)
+    )
+
+
+def classify(facts: MessageFacts, recipient: Mailbox, routes: Sequence[Route], generation: str) -> RouteClass:
+    """Every route that is meant for this recipient of this message, in order, whatever the links do now."""
+    names = tuple(route.name for route in routes if judge(route, facts, recipient) is None)
+    return RouteClass(names, generation=generation)
+
+
+def choose(
+    route_class: RouteClass,
+    routes: Mapping[str, Route],
+    links: Mapping[str, Verdict],
+    paused: Mapping[str, str],
+) -> Choice:
+    """The first route of the class, not tried in this run, whose link is up and which is not paused.
+
+    `paused` has the reason by a route's name. A route with `last` that is paused ends the search: no later one
+    may take its place (a link that is down does not, since nothing failed there).
+    """
+    considered = []
+    for name in route_class.routes:
+        route = routes.get(name)
+        if route is None:
+            considered.append(Considered(name, False, "it is not configured any more"))
+            continue
+        if name in route_class.tried:
+            considered.append(Considered(name, False, "already tried in this run"))
+            continue
+        link, reason = _link_of(route, links)
+        if link and (pause := paused.get(name)) is not None:
+            note = "; it is the last: no later route is tried" if route.last else ""
+            considered.append(Considered(name, False, f"paused: {pause}{note}"))
+            if route.last:
+                break
+            continue
+        considered.append(Considered(name, bool(link), reason))
+        if link:
+            return Choice(route, link, tuple(considered))
+    return Choice(None, "", tuple(considered))
+
+
+def consider(
+    facts: MessageFacts,
+    recipient: Mailbox,
+    routes: Sequence[Route],
+    links: Mapping[str, Verdict],
+    paused: Mapping[str, str],
+) -> Choice:
+    """The choice for a message not yet in the queue, with every route up to the one taken among the considered."""
+    choice = choose(classify(facts, recipient, routes, ""), {route.name: route for route in routes}, links, paused)
+    open_ones = {one.route: one for one in choice.considered}
+    considered = []
+    for route in routes:
+        unfit = judge(route, facts, recipient)
+        if unfit is not None:
+            considered.append(Considered(route.name, False, unfit))
+        elif route.name in open_ones:
+            considered.append(open_ones[route.name])
+        if choice.route is route:
+            break
+    return Choice(choice.route, choice.link, tuple(considered))
+
+
+def is_usable(
+    route_class: RouteClass, routes: Mapping[str, Route], links: Mapping[str, Verdict], paused: Mapping[str, str]
+) -> bool:
+    """Whether time counts for recipients of this class: one of its routes could take them, tried or not.
+
+    Local delivery always can.
+    """
+    return route_class.is_local or choose(route_class.fresh(), routes, links, paused).route is not None
+
+
+def _link_of(route: Route, links: Mapping[str, Verdict]) -> tuple[str, str]:
+    """The first of a route's links that is up, or an empty name, with the reason."""
+    if ALWAYS in route.links:
+        return ALWAYS, "it needs no link"
+    reasons = []
+    for name in route.links:
+        verdict = links.get(name)
+        if verdict is None:
+            reasons.append(f"link {name} is not known yet")
+        elif verdict.is_up:
+            return name, f"link {name} is up: {verdict.reason}"
+        elif verdict.state is LinkState.UNKNOWN:
+            reasons.append(f"link {name} is not known to be up: {verdict.reason}")
+        else:
+            reasons.append(f"link {name} is down: {verdict.reason}")
+    return "", ", ".join(reasons)
+
+
+def _judge_addresses(
+    what: str,
+    setting: str,
+    mailboxes: Sequence[Mailbox | None],
+    allowed: tuple[Pattern, ...],
+    denied: tuple[Pattern, ...],
+) -> str | None:
+    """Why these addresses do not fit: one is denied, or none of them is allowed where only some are."""
+    if denied:
+        for mailbox in mailboxes:
+            if (pattern := first_match(denied, mailbox)) is not None:
+                return f"{what} {show_path(mailbox)} is in not_{setting} ({pattern})"
+    if not allowed or any(first_match(allowed, mailbox) is not None for mailbox in mailboxes):
+        return None
+    if not mailboxes:
+        return f"the message has no {what} address, and {setting} asks for one"
+    return f"{what} {', '.join(map(show_path, mailboxes[:3]))} is not in {setting}"
+
+
+def _judge_size(size_bytes: int, max_size_bytes: int | None) -> str | None:
+    if max_size_bytes is None or size_bytes <= max_size_bytes:
+        return None
+    return f"the message has {_show_size(size_bytes)}, max_size is {_show_size(max_size_bytes)}"
+
+
+def _show_size(size_bytes: int) -> str:
+    """A size as the configuration writes it, with a decimal place where that tells more."""
+    for unit, name in ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "KB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f}".removesuffix(".0") + name
+    return f"{size_bytes} bytes"

@@ -1,0 +1,71 @@
+"""Which addresses are delivered on this host, and which user is meant by one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from masqmail.mail.address import Mailbox
+from masqmail.routing.pattern import first_match, glob
+from masqmail.settings import Pattern
+
+POSTMASTER = "postmaster"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDomains:
+    """The local domains (globs), and the addresses that are an exception to them (patterns).
+
+    `recipient_delimiter` separates a user's name from a detail (`john+lists`); empty for none. `match_case`
+    is about local-parts; domains have no case.
+    """
+
+    host_name: str
+    domains: tuple[str, ...]
+    local_addresses: tuple[Pattern, ...] = ()
+    not_local_addresses: tuple[Pattern, ...] = ()
+    recipient_delimiter: str = ""
+    match_case: bool = False
+
+    def qualify(self, mailbox: Mailbox) -> Mailbox:
+        """The mailbox with a domain: a bare local-part gets the name of this host."""
+        return mailbox if mailbox.domain else mailbox.with_domain(self.host_name)
+
+    def is_local(self, mailbox: Mailbox) -> bool:
+        """Whether the mailbox is on this host. Bare local-parts are; an address named as not local never is."""
+        qualified = self.qualify(mailbox)
+        if self._is_among(self.not_local_addresses, qualified):
+            return False
+        return (
+            not mailbox.domain or self._has_local_domain(mailbox) or self._is_among(self.local_addresses, qualified)
+        )
+
+    def is_rewritable(self, mailbox: Mailbox) -> bool:
+        """Whether routes may show another address instead: it is of this host by its domain, or bare.
+
+        One of `local_addresses` is not, since the outside knows it as it is.
+        """
+        return self.is_local(mailbox) and (not mailbox.domain or self._has_local_domain(mailbox))
+
+    def is_postmaster(self, mailbox: Mailbox) -> bool:
+        """Whether this is the postmaster of this host, who must always be reached: RFC 5321 §4.5.1."""
+        return mailbox.local_part.lower() == POSTMASTER and self.is_local(mailbox)
+
+    def names_of(self, mailbox: Mailbox) -> tuple[str, ...]:
+        """The names a local mailbox may go by, the most exact first: whole, then without its detail."""
+        names = [mailbox.local_part]
+        if self.recipient_delimiter:
+            user = mailbox.local_part.partition(self.recipient_delimiter)[0]
+            if user and user != mailbox.local_part:
+                names.append(user)
+        if not self.match_case:
+            names = [spelling for name in names for spelling in (name, name.lower())]
+        return tuple(dict.fromkeys(names))
+
+    def user_of(self, mailbox: Mailbox, is_user: Callable[[str], bool]) -> str | None:
+        """The user whose mailbox this is, or None when there is no such user."""
+        return next((name for name in self.names_of(mailbox) if is_user(name)), None)
+
+    def _has_local_domain(self, mailbox: Mailbox) -> bool:
+        return any(glob(domain.lower())(mailbox.domain_key) for domain in self.domains)
+
+    def _is_among(self, patterns: tuple[Pattern, ...], mailbox: Mailbox) -> bool:
+        return first_match(patterns, mailbox, match_case=self.match_case) is not None
