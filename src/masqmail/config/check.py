@@ -1,0 +1,148 @@
+"""What `masqmail check` finds beyond the file itself: files it names that are missing, and unwise settings."""
+
+import os
+import stat
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from masqmail.config.faults import Fault, Faults, key_text, quote
+from masqmail.config.lines import KeyPath
+from masqmail.config.model import Configuration, Smtp
+from masqmail.config.routes import IMPLICIT_TLS_PORT, SMTP_PORT, SUBMISSION_PORT, RouteSection, Tls
+from masqmail.config.surroundings import Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found. With `faults` the daemon cannot work; `advice` is only worth knowing."""
+
+    faults: tuple[Fault, ...]
+    advice: tuple[Fault, ...]
+
+
+def examine(configuration: Configuration, surroundings: Surroundings) -> Findings:
+    """Looks at a configuration that `load` has accepted, and at the files it names. Never raises."""
+    source = _source(configuration.path)
+    file = str(configuration.path or surroundings.default_file)
+    faults, advice = Faults(file, source), Faults(file, source)
+    _advise_on_host(configuration, advice, surroundings)
+    _examine_smtp(configuration.smtp, faults, advice)
+    _advise_on_queue(configuration, advice)
+    for route in configuration.routes.values():
+        _advise_on_tls(route, advice)
+        _examine_route_files(route, faults, advice)
+    return Findings(tuple(faults.listing()), tuple(advice.listing()))
+
+
+def _source(path: Path | None) -> str:
+    """The file's text once more, for the line numbers; without it they are those of the file as a whole."""
+    try:
+        return path.read_text(encoding="utf-8-sig") if path else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _advise_on_host(configuration: Configuration, advice: Faults, surroundings: Surroundings) -> None:
+    host = configuration.host
+    if "." not in host.name and any(not route.helo for route in configuration.routes.values()):
+        wrong = f"{quote(host.name)} is no full host name, and many servers refuse to be greeted with it"
+        advice.add(("host", "name"), wrong, f'write name = "{host.name}.example.org" with your own domain')
+    if not surroundings.is_root:
+        return
+    if host.user == "root":
+        advice.add(("host", "user"), "the daemon stays root, which only a container needs", 'write user = "masqmail"')
+    for key, account in ((("host", "user"), host.user), (("local", "alias_user"), configuration.local.alias_user)):
+        if not _account_exists(account):
+            advice.add(key, f"there is no account {quote(account)}", f"make one: useradd --system {account}")
+
+
+def _account_exists(name: str) -> bool:
+    import pwd
+
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _advise_on_queue(configuration: Configuration, advice: Faults) -> None:
+    queue = configuration.queue
+    if queue.warn_after and queue.warn_after[-1] >= queue.give_up_after:
+        wrong = "the last warning would come when the message is already given up"
+        advice.add(("queue", "warn_after"), wrong, "write less than give_up_after")
+
+
+def _examine_smtp(smtp: Smtp, faults: Faults, advice: Faults) -> None:
+    for network in smtp.relay_networks:
+        if network.prefixlen == 0:
+            wrong = f"{network} makes this an open relay: anybody may send anywhere"
+            advice.add(("smtp", "relay_networks"), wrong, "write only your own networks")
+    for key, path in (("certificate", smtp.certificate), ("private_key", smtp.private_key)):
+        if path:
+            _must_exist(path, ("smtp", key), faults)
+    if smtp.private_key:
+        _must_be_private(smtp.private_key, ("smtp", "private_key"), advice)
+
+
+def _advise_on_tls(route: RouteSection, advice: Faults) -> None:
+    path = ("routes", route.name)
+    here = key_text(path)
+    remote = [hop for hop in route.smarthost if not _is_loopback(hop.host)]
+    if route.username and route.tls is Tls.NONE and remote:
+        wrong = f"{here} sends its password in clear to {remote[0]}"
+        advice.add((*path, "tls"), wrong, 'write tls = "starttls" or "implicit"')
+    if route.username and route.tls is Tls.OPPORTUNISTIC:
+        wrong = f"{here} does not check to whom it gives its password"
+        advice.add((*path, "tls"), wrong, 'write tls = "starttls" or "implicit"')
+    for hop in route.smarthost:
+        if hop.port == IMPLICIT_TLS_PORT and route.tls not in (None, Tls.IMPLICIT):
+            advice.add((*path, "tls"), f"port 465 of {hop.host} begins with TLS", 'write tls = "implicit"')
+        if hop.port in (SMTP_PORT, SUBMISSION_PORT) and route.tls is Tls.IMPLICIT:
+            wrong = f"port {hop.port} of {hop.host} does not begin with TLS"
+            advice.add((*path, "tls"), wrong, 'write tls = "starttls", or port 465')
+    if route.tls_ca and route.tls_fingerprint:
+        wrong = f"{here}.tls_ca has no effect beside tls_fingerprint"
+        advice.add((*path, "tls_ca"), wrong, "take one of them out")
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _examine_route_files(route: RouteSection, faults: Faults, advice: Faults) -> None:
+    path = ("routes", route.name)
+    if route.tls_ca:
+        _must_exist(route.tls_ca, (*path, "tls_ca"), faults)
+    if not route.password_file:
+        return
+    place = (*path, "password_file")
+    if not os.access(route.password_file, os.R_OK):
+        wrong = f"{quote(str(route.password_file))} cannot be read by this account"
+        advice.add(place, wrong, "make it, or give it to the account of the daemon")
+    _must_be_private(route.password_file, place, advice)
+
+
+def _must_exist(path: Path, key: KeyPath, faults: Faults) -> None:
+    """A fault for what is surely missing; what this account may not look at is none."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        faults.add(key, f"there is no file {quote(str(path))}", "make it, or name another one")
+    except OSError:
+        return
+
+
+def _must_be_private(path: Path, key: KeyPath, advice: Faults) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if mode & stat.S_IRWXO:
+        advice.add(key, f"everybody may read {quote(str(path))}", f"change that: chmod 0600 {path}")

@@ -1,0 +1,145 @@
+"""What the program reports while it runs: events, each a constant name with fields.
+
+`emit` is called once per change of state. Protocol lines go through `trace`, a level below debug; whoever
+calls it has hidden the secrets. How events look on paper is decided in `logformat`.
+"""
+
+import logging
+import sys
+from typing import TextIO
+
+from masqmail.system import logformat
+from masqmail.system.logformat import TRACE
+
+# A message and its recipients
+MESSAGE_RECEIVED = "message received"
+MESSAGE_REFUSED = "message refused"
+RECIPIENT_REFUSED = "recipient refused"
+RECIPIENT_DELIVERED = "recipient delivered"
+RECIPIENT_DEFERRED = "recipient deferred"
+RECIPIENT_FAILED = "recipient failed"
+RECIPIENT_QUEUED = "recipient queued again"
+RECIPIENT_IN_DOUBT = "recipient in doubt"
+MESSAGE_FINISHED = "message finished"
+MESSAGE_HELD = "message held"
+MESSAGE_RELEASED = "message released"
+MESSAGE_REMOVED = "message removed"
+REPORT_MADE = "report made"
+NOTICE_MADE = "notice made"
+PICKUP_TAKEN = "pickup taken"
+PICKUP_REFUSED = "pickup refused"
+ALIAS_FAULTY = "alias faulty"
+# Others who talk to us
+SESSION_STARTED = "session started"
+SESSION_ENDED = "session ended"
+SESSION_REFUSED = "session refused"
+LOGIN_SUCCEEDED = "login succeeded"
+LOGIN_FAILED = "login failed"
+LISTENER_READY = "listener ready"
+LISTENER_TROUBLED = "listener troubled"
+COMMAND_RECEIVED = "command received"
+# Others we talk to
+CONNECTION_OPENED = "connection opened"
+CONNECTION_CLOSED = "connection closed"
+CONNECTION_FAILED = "connection failed"
+NEXT_HOP_PAUSED = "next hop paused"
+NEXT_HOP_RESUMED = "next hop resumed"
+# Links
+LINK_CHANGED = "link changed"
+DETECTOR_FAILED = "detector failed"
+# The program itself
+DAEMON_STARTED = "daemon started"
+DAEMON_READY = "daemon ready"
+DAEMON_STOPPING = "daemon stopping"
+DAEMON_STOPPED = "daemon stopped"
+CONFIGURATION_LOADED = "configuration loaded"
+CONFIGURATION_REFUSED = "configuration refused"
+SPOOL_RECOVERED = "spool recovered"
+SPOOL_LOW = "spool low"
+SPOOL_BROKEN = "spool broken"
+CLOCK_SET = "clock set"
+INTERNAL_ERROR = "internal error"
+PROTOCOL_LINE = "protocol line"
+
+#: What each event means.
+EVENTS: dict[str, str] = {
+    MESSAGE_RECEIVED: "A message is on stable storage and its sender has been told so.",
+    MESSAGE_REFUSED: "A message was not accepted; the reason is what its sender was told.",
+    RECIPIENT_REFUSED: "A recipient was refused while its message was being offered.",
+    RECIPIENT_DELIVERED: "A next hop or a mailbox has taken responsibility for a recipient.",
+    RECIPIENT_DEFERRED: "A recipient could not be delivered now and will be tried again.",
+    RECIPIENT_FAILED: "A recipient cannot be delivered; its sender gets a report where one is due.",
+    RECIPIENT_QUEUED: "A recipient was not reached in this attempt, which cost it nothing.",
+    RECIPIENT_IN_DOUBT: "We were cut off while sending: the recipient will be tried again and may get it twice.",
+    MESSAGE_FINISHED: "The last recipient of a message has ended and the message has left the spool.",
+    MESSAGE_HELD: "Somebody or a rule keeps a message until it is released.",
+    MESSAGE_RELEASED: "A held message may be delivered again.",
+    MESSAGE_REMOVED: "Somebody removed a message; nobody gets a report.",
+    REPORT_MADE: "A delivery status notification to the sender of a message was queued.",
+    NOTICE_MADE: "A notice to the postmaster about the system itself was queued.",
+    PICKUP_TAKEN: "A message left in the pickup folder was accepted.",
+    PICKUP_REFUSED: "A file in the pickup folder is no message we can take.",
+    ALIAS_FAULTY: "An alias file is missing or has a bad entry; its good entries count.",
+    SESSION_STARTED: "A client connected.",
+    SESSION_ENDED: "A client's connection has ended.",
+    SESSION_REFUSED: "A client was sent away because too many are connected.",
+    LOGIN_SUCCEEDED: "A client logged in.",
+    LOGIN_FAILED: "A client tried to log in with a wrong name or password.",
+    LISTENER_READY: "We accept connections at an address.",
+    LISTENER_TROUBLED: "The system does not give us more connections now; we wait a moment.",
+    COMMAND_RECEIVED: "Somebody asked for an action over the control socket.",
+    CONNECTION_OPENED: "We are connected to a next hop.",
+    CONNECTION_CLOSED: "A connection to a next hop has ended.",
+    CONNECTION_FAILED: "A next hop could not be used; the culprit says what failed.",
+    NEXT_HOP_PAUSED: "A next hop is left alone for a while after a failure; messages spend nothing.",
+    NEXT_HOP_RESUMED: "A paused next hop is used again.",
+    LINK_CHANGED: "A link came up or went down, or became unknown.",
+    DETECTOR_FAILED: "A link's detector stopped with an error and will be started again.",
+    DAEMON_STARTED: "The program has started.",
+    DAEMON_READY: "Every listener accepts and the queue is being worked on.",
+    DAEMON_STOPPING: "The program was asked to end and finishes what it is doing.",
+    DAEMON_STOPPED: "The program has ended.",
+    CONFIGURATION_LOADED: "A configuration was read and counts from now on.",
+    CONFIGURATION_REFUSED: "A new configuration has faults; the old one stays in force.",
+    SPOOL_RECOVERED: "What an earlier run left unfinished was put back into the queue.",
+    SPOOL_LOW: "There is too little space for new messages; they are refused for now.",
+    SPOOL_BROKEN: "Writing to the spool failed; the program starts again and reads it anew.",
+    CLOCK_SET: "Somebody set the wall clock; due times were mended.",
+    INTERNAL_ERROR: "A fault of ours; what was being done is put off, not failed.",
+    PROTOCOL_LINE: "One line of a protocol, with secrets hidden (level debug).",
+}
+
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": TRACE}
+
+#: What `[log] level` and `[log] format` may be.
+LEVELS = tuple(_LEVELS)
+FORMATS = tuple(logformat.FORMATTERS)
+
+_logger = logging.getLogger("masqmail")
+
+
+def emit(event: str, *, level: int = logging.INFO, exception: BaseException | None = None, **fields: object) -> None:
+    """Reports an event. Fields that are None are left out; an `exception` adds its traceback."""
+    if _logger.isEnabledFor(level):
+        _logger.log(level, "%s", event, extra={"event": event, "fields": fields}, exc_info=exception)
+
+
+def is_tracing() -> bool:
+    """Whether `trace` does anything, for callers with work to do before they call it."""
+    return _logger.isEnabledFor(TRACE)
+
+
+def trace(direction: str, line: bytes, **fields: object) -> None:
+    """Reports one protocol line, for example `trace("C:", b"QUIT", session_id=7)`. The caller hid the secrets."""
+    if _logger.isEnabledFor(TRACE):
+        fields |= {"direction": direction, "line": line.rstrip(b"\r\n")}
+        _logger.log(TRACE, "%s", PROTOCOL_LINE, extra={"event": PROTOCOL_LINE, "fields": fields})
+
+
+def configure(level: str, format: str, stream: TextIO | None = None) -> None:
+    """Sends events of `level` and above to `stream` (standard error) in a `format` of `FORMATS`."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(logformat.FORMATTERS[format]())
+    _logger.handlers[:] = [handler]
+    _logger.setLevel(_LEVELS[level])
+    _logger.propagate = False

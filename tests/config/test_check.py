@@ -1,0 +1,138 @@
+"""Advice, and faults of the files that a configuration names."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from masqmail.config.check import Findings, examine
+from masqmail.config.load import load
+from masqmail.config.surroundings import Surroundings
+from support.configuration import AS_USER
+
+ROUTE = '[routes.x]\nsmarthost = "mail.example.org:587"\n'
+LOGIN = 'username = "ann"\npassword_credential = "isp"\n'
+
+
+def found(folder: Path, text: str, surroundings: Surroundings = AS_USER) -> Findings:
+    file = folder / "own.toml"
+    file.write_text(text)
+    return examine(load(file, surroundings), surroundings)
+
+
+def advice(folder: Path, text: str, surroundings: Surroundings = AS_USER) -> list[str]:
+    findings = found(folder, text, surroundings)
+    assert findings.faults == ()
+    return [str(fault).removeprefix(f"{folder}/own.toml:") for fault in findings.advice]
+
+
+ADVICE: list[tuple[str, str]] = [
+    (
+        ROUTE + LOGIN + 'tls = "none"',
+        '5: routes.x sends its password in clear to mail.example.org:587; write tls = "starttls" or "implicit"',
+    ),
+    (
+        ROUTE + LOGIN + 'tls = "opportunistic"',
+        '5: routes.x does not check to whom it gives its password; write tls = "starttls" or "implicit"',
+    ),
+    (
+        '[routes.x]\nsmarthost = "mail.example.org:465"\ntls = "starttls"',
+        '3: port 465 of mail.example.org begins with TLS; write tls = "implicit"',
+    ),
+    (
+        ROUTE + 'tls = "implicit"',
+        '3: port 587 of mail.example.org does not begin with TLS; write tls = "starttls", or port 465',
+    ),
+    (
+        '[smtp]\nrelay_networks = ["127.0.0.0/8", "0.0.0.0/0"]',
+        "2: 0.0.0.0/0 makes this an open relay: anybody may send anywhere; write only your own networks",
+    ),
+    (
+        '[smtp]\nrelay_networks = "::/0"',
+        "2: ::/0 makes this an open relay: anybody may send anywhere; write only your own networks",
+    ),
+    (
+        '[queue]\ngive_up_after = "1d"',
+        "1: the last warning would come when the message is already given up; write less than give_up_after",
+    ),
+    (
+        '[host]\nname = "laptop"\n' + ROUTE,
+        '2: "laptop" is no full host name, and many servers refuse to be greeted with it; '
+        'write name = "laptop.example.org" with your own domain',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ADVICE, ids=range(len(ADVICE)))
+def test_something_unwise_is_worth_a_word(tmp_path: Path, text: str, expected: str) -> None:
+    assert advice(tmp_path, text) == [expected]
+
+
+FINE = [
+    "",
+    ROUTE + LOGIN,
+    '[routes.x]\nsmarthost = ["localhost:25", "127.0.0.1:2525", "[::1]:25"]\ntls = "none"\n' + LOGIN,
+    '[host]\nname = "laptop"\n' + ROUTE + 'helo = "laptop.example.org"',
+    '[host]\nname = "laptop"',
+    '[smtp]\nrelay_networks = ["10.0.0.0/8"]',
+    ROUTE + 'tls = "opportunistic"',
+]
+
+
+@pytest.mark.parametrize("text", FINE, ids=range(len(FINE)))
+def test_what_is_in_order_gets_no_advice(tmp_path: Path, text: str) -> None:
+    assert advice(tmp_path, text) == []
+
+
+def test_a_password_that_everybody_may_read_is_worth_a_word(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    text = ROUTE + 'username = "ann"\npassword_file = "secret"'
+    secret.chmod(0o644)
+    assert advice(tmp_path, text) == [f'4: everybody may read "{secret}"; change that: chmod 0600 {secret}']
+    secret.chmod(0o640)
+    assert advice(tmp_path, text) == []
+
+
+def test_a_password_file_that_is_missing_is_worth_a_word(tmp_path: Path) -> None:
+    assert advice(tmp_path, ROUTE + 'username = "ann"\npassword_file = "secret"') == [
+        f'4: "{tmp_path}/secret" cannot be read by this account; make it, or give it to the account of the daemon'
+    ]
+
+
+def test_certificates_that_are_missing_are_faults(tmp_path: Path) -> None:
+    findings = found(
+        tmp_path, '[smtp]\ncertificate = "cert.pem"\nprivate_key = "key.pem"\n' + ROUTE + 'tls_ca = "own.toml/ca"'
+    )
+    assert [(fault.line, fault.wrong) for fault in findings.faults] == [
+        (2, f'there is no file "{tmp_path}/cert.pem"'),
+        (3, f'there is no file "{tmp_path}/key.pem"'),
+        (6, f'there is no file "{tmp_path}/own.toml/ca"'),
+    ]
+
+
+def test_a_key_that_everybody_may_read_is_worth_a_word(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").touch(0o644)
+    (tmp_path / "key.pem").touch(0o644)
+    [fault] = advice(tmp_path, '[smtp]\ncertificate = "cert.pem"\nprivate_key = "key.pem"')
+    assert fault.startswith("3: everybody may read ")
+
+
+def test_a_ca_beside_a_fingerprint_has_no_effect(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    text = ROUTE + f'tls_ca = "ca.pem"\ntls_fingerprint = "{"ab" * 32}"'
+    assert advice(tmp_path, text) == ["3: routes.x.tls_ca has no effect beside tls_fingerprint; take one of them out"]
+
+
+def test_accounts_that_are_missing_matter_to_root_alone(tmp_path: Path) -> None:
+    text = '[host]\nuser = "no-such-account"\n'
+    assert advice(tmp_path, text, AS_USER) == []
+    assert advice(tmp_path, text, replace(AS_USER, is_root=True)) == [
+        '1: there is no account "no-such-account"; make one: useradd --system no-such-account',
+        '2: there is no account "no-such-account"; make one: useradd --system no-such-account',
+    ]
+
+
+def test_the_defaults_alone_can_be_examined(tmp_path: Path) -> None:
+    surroundings = replace(AS_USER, config_home=tmp_path)
+    assert examine(load(None, surroundings), surroundings) == Findings((), ())
