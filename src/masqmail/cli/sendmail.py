@@ -1,0 +1,123 @@
+"""`sendmail`: the submission command that every Unix program expects.
+
+It starts in a few milliseconds because it, and the modules beside it, import only `os`, `sys` and `_socket`:
+everything that needs thought is done by the daemon, which knows the user from the socket's peer credentials.
+Exit code 0 means that the message is on stable storage. Without a daemon it leaves a file in the pickup
+folder. What is not submission is a job for the `masqmail` program.
+
+Start with `main`; the parts are `sendmail_options`, `sendmail_places`, `sendmail_message`, `sendmail_session`
+and `sendmail_pickup`.
+"""
+
+import os
+import sys
+
+from masqmail import __version__
+from masqmail.cli.sendmail_message import Message
+from masqmail.cli.sendmail_options import USAGE, Options, UsageError, parse
+from masqmail.cli.sendmail_pickup import leave
+from masqmail.cli.sendmail_places import Place, find_places
+from masqmail.cli.sendmail_session import Conversation, Rejected, Unavailable, write_all
+
+
+def main() -> int:
+    """Runs the command and returns its exit code."""
+    try:
+        options = parse(os.path.basename(sys.argv[0]), sys.argv[1:])
+        return run(options)
+    except UsageError as error:
+        complain(str(error))
+        return error.exit_code
+    except Rejected as error:
+        complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(options: Options) -> int:
+    """Does what the options ask for."""
+    if options.mode == "help":
+        write_all(1, USAGE.encode())
+    elif options.mode == "version":
+        write_all(1, f"sendmail (MasqMail) {__version__}\n".encode())
+    elif options.command:
+        return run_masqmail(options)
+    elif options.mode != "i":
+        try:
+            places = find_places(options.config)
+        except OSError as error:
+            complain(f"cannot read the configuration {error.filename}: {error.strerror}")
+            return os.EX_CONFIG
+        return speak_smtp(options, places) if options.mode == "s" else submit(options, places)
+    return os.EX_OK
+
+
+def submit(options: Options, places: list[Place]) -> int:
+    """Hands the message to the first daemon that is there, else leaves it in the first pickup folder."""
+    if not options.recipients and not options.header_recipients:
+        raise UsageError("to whom? Give recipients, or -t to take those of the message")
+    message = Message(0, ignore_dots=options.ignore_dots)
+    for place in places:
+        try:
+            conversation = Conversation(place.socket, verbose=options.verbose)
+            conversation.offer(options)
+        except Unavailable as error:
+            if options.verbose:
+                complain(f"no daemon: {error}")
+            continue
+        conversation.transfer(message)
+        conversation.close()
+        return os.EX_OK
+    return leave_for_later(options, message, places)
+
+
+def leave_for_later(options: Options, message: Message, places: list[Place]) -> int:
+    """The way without a daemon."""
+    place = next((place for place in places if os.path.isdir(place.pickup)), places[0])
+    try:
+        leave(place.pickup, options, message)
+    except FileNotFoundError:
+        complain(f"the mail system is not running, and there is no {place.pickup} (masqmail init makes it)")
+        return os.EX_TEMPFAIL
+    except OSError as error:
+        complain(f"the mail system is not running, and {place.pickup} cannot be written: {error.strerror}")
+        return os.EX_TEMPFAIL
+    try:
+        Conversation(place.socket, verbose=False)  # a daemon that started meanwhile looks at the folder
+    except Unavailable:
+        pass
+    return os.EX_OK
+
+
+def speak_smtp(options: Options, places: list[Place]) -> int:
+    """-bs: whoever called us speaks SMTP with the daemon through us."""
+    for place in places:
+        try:
+            conversation = Conversation(place.socket, verbose=False)
+        except Unavailable:
+            continue
+        conversation.copy()
+        return os.EX_OK
+    write_all(1, b"421 4.3.2 The mail system is not running, try again later\r\n")
+    return os.EX_TEMPFAIL
+
+
+def run_masqmail(options: Options) -> int:
+    """Becomes the `masqmail` program: the one beside us, beside the interpreter, or on the PATH."""
+    config = ["--config", options.config] if options.config else []
+    words = ["masqmail", *config, *options.command]
+    for beside in (sys.argv[0], sys.executable):
+        program = os.path.join(os.path.dirname(os.path.realpath(beside)), "masqmail")
+        if os.access(program, os.X_OK) and os.path.isfile(program):
+            os.execv(program, words)  # noqa: S606 - an argument list, no shell
+    try:
+        os.execvp("masqmail", words)  # noqa: S606 - an argument list, no shell
+    except OSError as error:
+        complain(f"cannot start the masqmail program: {error.strerror}")
+        return os.EX_UNAVAILABLE
+
+
+def complain(text: str) -> None:
+    """One line for people."""
+    write_all(2, f"sendmail: {text}\n".encode(errors="replace"))

@@ -1,0 +1,80 @@
+"""The message on standard input as `sendmail` hands it on: lines that end in CRLF, up to the end.
+
+Like `cli.sendmail` this imports nothing that costs time to load.
+"""
+
+import os
+
+BLOCK_BYTES = 65536
+
+
+class Message:
+    """Reads a message from a file descriptor, a block at a time.
+
+    LF, CRLF and a lone CR end a line. Unless `ignore_dots` a line with a single dot ends the message. An mbox
+    "From " line before the header is dropped, as every sendmail does.
+    """
+
+    def __init__(self, descriptor: int, *, ignore_dots: bool) -> None:
+        self._descriptor = descriptor
+        self._ignore_dots = ignore_dots
+        self._held = b""  # the end of what was read, when what follows decides its meaning
+        self._is_first = True
+        self._at_line_start = True
+        self.is_ended = False
+
+    def read(self) -> bytes:
+        """The next block with CRLF line ends; empty only at the end, where the last line gets its CRLF."""
+        while not self.is_ended:
+            if block := self._next_block():
+                return block.replace(b"\n", b"\r\n")
+        return b""
+
+    def _next_block(self) -> bytes:
+        """The next block with LF line ends."""
+        text = self._held + self._fill()
+        self._held = b""
+        if text.endswith(b"\r") and not self.is_ended:
+            text, self._held = text[:-1], b"\r"
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._is_first and text:
+            self._is_first = False
+            if text.startswith((b"From ", b">From ")) and b"\n" in text:
+                text = text[text.index(b"\n") + 1 :]
+        if not self._ignore_dots:
+            text = self._up_to_dot(text)
+        if text:
+            self._at_line_start = text.endswith(b"\n")
+        if self.is_ended and not self._at_line_start:
+            self._at_line_start = True
+            text += b"\n"
+        return text
+
+    def _fill(self) -> bytes:
+        """Reads until a block is full or the input ends; on a terminal also a dot is worth a look."""
+        parts, size = [], 0
+        while size < BLOCK_BYTES:
+            part = os.read(self._descriptor, BLOCK_BYTES)
+            if not part:
+                self.is_ended = True
+                break
+            parts.append(part)
+            size += len(part)
+            if not self._ignore_dots and (b"\n" + part).endswith((b"\n.\n", b"\n.\r\n")):
+                break
+        return b"".join(parts)
+
+    def _up_to_dot(self, text: bytes) -> bytes:
+        """What stands before a line with a single dot; ends the message there."""
+        lines = b"\n" + text if self._at_line_start else text
+        skipped = len(lines) - len(text)
+        end = lines.find(b"\n.\n")
+        if end < 0 and self.is_ended and lines.endswith(b"\n."):
+            end = len(lines) - 2
+        if end >= 0:
+            self.is_ended = True
+            return lines[skipped : end + 1]
+        if lines.endswith(b"\n."):
+            self._held = b"." + self._held
+            return text[:-1]
+        return text

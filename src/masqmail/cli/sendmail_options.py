@@ -1,0 +1,229 @@
+"""The options of `sendmail`, read the way every sendmail reads them: clustered, glued or separate.
+
+Like `cli.sendmail` this imports nothing that costs time to load.
+"""
+
+import os
+
+USAGE = """\
+usage: sendmail [options] [recipient ...]        the message is read from standard input
+
+  -t            take the recipients from To, Cc and Bcc, too
+  -i, -oi       a line with a single dot does not end the message
+  -f ADDRESS    the envelope sender (also -r); "<>" is the null sender
+  -F NAME       your full name, for a From field that is missing
+  -N WHEN       reports wanted: "never", or a list of success, failure, delay
+  -R PART       what a failure report returns: full or hdrs
+  -V ID         an envelope ID that reports repeat
+  -B TYPE       7BIT or 8BITMIME
+  -odq          queue only, send at the next flush
+  -v            show the conversation with the mail server
+  -C FILE       read this configuration file (also --config)
+
+  -bm  send a message (default)     -bp  list the queue         -q        flush the queue
+  -bs  SMTP on standard input       -bd  run the daemon         -qo NAME  flush as if link NAME were up
+  -bi  does nothing (newaliases)    -g   fetch mail             -Mrm ID   remove from the queue
+
+  --help, --version
+"""
+
+_FLAGS = "GImnUtiv"
+_WITH_ARGUMENT = "ABCFLNORVXbefhopr"
+_OPTIONAL_ARGUMENT = "qgM"
+_NOTIFY = frozenset({"success", "failure", "delay"})
+
+
+class UsageError(Exception):
+    """The command line makes no sense; the message says why."""
+
+    def __init__(self, text: str, exit_code: int = os.EX_USAGE) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Options:
+    """What the command line asks for. `command` is set when the `masqmail` program is to do it."""
+
+    def __init__(self) -> None:
+        self.recipients: list[bytes] = []
+        self.sender: bytes | None = None  # None: the user's own address; empty: the null reverse-path
+        self.full_name = ""
+        self.header_recipients = False
+        self.ignore_dots = False
+        self.queue_only = False
+        self.verbose = False
+        self.notify = ""
+        self.ret = ""
+        self.envelope_id = ""
+        self.body = "8BITMIME"
+        self.config = ""
+        self.mode = "m"  # the letter behind -b; "help" and "version"
+        self.command: list[str] = []
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether an address of the envelope can only be written with SMTPUTF8, RFC 6531 §3.3."""
+        return not all(address.isascii() for address in (self.sender or b"", *self.recipients))
+
+
+def parse(program: str, words: list[str]) -> Options:
+    """Reads the command line. `program` is the name we were called by. Raises `UsageError`."""
+    options = Options()
+    if program == "newaliases":
+        options.mode = "i"
+    elif program == "rmail":
+        options.ignore_dots = True
+    elif program == "mailrm":
+        options.command = ["queue", "remove"]
+    rest = list(reversed(words))
+    operands: list[str] = []
+    while rest:
+        word = rest.pop()
+        if word == "--":
+            break
+        if word.startswith("--"):
+            _long(options, word[2:], rest)
+        elif word.startswith("-") and word != "-":
+            _short(options, word[1:], rest)
+        else:
+            operands.append(word)
+    operands.extend(reversed(rest))
+    if options.command == ["queue", "remove"]:
+        if not operands:
+            raise UsageError("which messages? Give their IDs")
+        options.command += ["--", *operands]
+    elif not options.command:
+        options.recipients = [address for operand in operands for address in split_addresses(operand)]
+    return options
+
+
+def split_addresses(text: str) -> list[bytes]:
+    """The addresses in one word, without brackets: "a@b", "Ann <a@b>", "a@b, c@d".
+
+    Whether they are good is for the daemon to say; what could break out of a line of the envelope is refused
+    here with `UsageError`.
+    """
+    parts, start = [], 0
+    is_quoted = is_escaped = False
+    for index, character in enumerate(text + ","):
+        if is_escaped:
+            is_escaped = False
+        elif character == "\\":
+            is_escaped = True
+        elif character == '"':
+            is_quoted = not is_quoted
+        elif character == "," and (not is_quoted or index == len(text)):
+            parts.append(text[start:index].strip())
+            start = index + 1
+    return [_address(part) for part in parts if part]
+
+
+def _address(text: str) -> bytes:
+    if text.endswith(">"):
+        text = text[text.rfind("<") + 1 : -1].strip()
+    bare = "".join(text.split('"')[::2])
+    if not text.isprintable() or not bare.strip() or any(character in " <>" for character in bare):
+        raise UsageError(f"{text!r} is not an address", os.EX_DATAERR)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!r} is neither ASCII nor UTF-8", os.EX_DATAERR) from None
+
+
+def _long(options: Options, word: str, rest: list[str]) -> None:
+    name, equals, value = word.partition("=")
+    if name == "config":
+        options.config = value if equals else _next(rest, "--config")
+    elif word in ("help", "version"):
+        options.mode = word
+    else:
+        raise UsageError(f"there is no option --{word}")
+
+
+def _short(options: Options, cluster: str, rest: list[str]) -> None:
+    """One word of short options: flags first, then perhaps one that takes the rest as its argument."""
+    while cluster:
+        letter, cluster = cluster[0], cluster[1:]
+        if letter in _FLAGS:
+            _flag(options, letter)
+            continue
+        if letter in _WITH_ARGUMENT:
+            _argument(options, letter, cluster or _next(rest, f"-{letter}"))
+        elif letter in _OPTIONAL_ARGUMENT:
+            _command(options, letter, cluster, rest)
+        else:
+            raise UsageError(f"there is no option -{letter}")
+        return
+
+
+def _next(rest: list[str], option: str) -> str:
+    if not rest:
+        raise UsageError(f"{option} needs an argument")
+    return rest.pop()
+
+
+def _flag(options: Options, letter: str) -> None:
+    if letter == "t":
+        options.header_recipients = True
+    elif letter == "i":
+        options.ignore_dots = True
+    elif letter == "v":
+        options.verbose = True
+    elif letter == "I":
+        options.mode = "i"
+
+
+def _argument(options: Options, letter: str, value: str) -> None:
+    """An option with an argument. Those other sendmails know and we need not are read and forgotten."""
+    if letter in "fr":
+        options.sender = b"" if value.strip() in ("", "<>") else _address(value.strip())
+    elif letter == "F":
+        options.full_name = value
+    elif letter == "C":
+        options.config = value
+    elif letter == "N":
+        options.notify = _notify(value.lower())
+    elif letter == "R":
+        options.ret = _one_of(value.upper(), ("FULL", "HDRS"), "-R")
+    elif letter == "V":
+        options.envelope_id = value
+    elif letter == "B":
+        options.body = _one_of(value.upper(), ("7BIT", "8BITMIME"), "-B")
+    elif letter == "o":
+        options.ignore_dots = options.ignore_dots or value == "i"
+        options.queue_only = value == "dq" or (options.queue_only and not value.startswith("d"))
+    elif letter == "b":
+        options.mode = _one_of(value, ("m", "s", "p", "i", "d"), "-b")
+        if value == "p":
+            options.command = ["queue", "list"]
+        elif value == "d":
+            options.command = ["serve"]
+
+
+def _command(options: Options, letter: str, argument: str, rest: list[str]) -> None:
+    """An option whose argument may be missing; each is a job for the `masqmail` program."""
+    if letter == "M":
+        if argument != "rm":
+            raise UsageError(f"there is no option -M{argument}; -Mrm removes messages")
+        options.command = ["queue", "remove"]
+    elif letter == "g":
+        name = argument.removeprefix("o") or (rest.pop() if rest and not rest[-1].startswith("-") else "")
+        options.command = ["fetch", name] if name else ["fetch"]
+    elif argument.startswith("o"):
+        name = argument[1:] or (rest.pop() if rest and not rest[-1].startswith("-") else "")
+        options.command = ["flush", "--link", name] if name else ["flush"]
+    elif options.command != ["serve"]:  # in `-bd -q30m` the interval is for the daemon, which needs none
+        options.command = ["flush"]
+
+
+def _notify(value: str) -> str:
+    words = value.split(",")
+    if value != "never" and not _NOTIFY.issuperset(words):
+        raise UsageError('-N is "never", or a list of success, failure and delay')
+    return value.upper()
+
+
+def _one_of(value: str, allowed: tuple[str, ...], option: str) -> str:
+    if value not in allowed:
+        raise UsageError(f"{option} takes {' or '.join(allowed)}, not {value!r}")
+    return value

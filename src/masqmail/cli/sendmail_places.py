@@ -1,0 +1,108 @@
+"""Where `sendmail` finds the daemon's socket and the pickup folder: the `[paths]` table, read by a tiny scanner.
+
+Like `cli.sendmail` this imports nothing that costs time to load; `masqmail check` says what is wrong with a
+configuration, here a line that makes no sense is passed over.
+"""
+
+import os
+
+_ESCAPES = {"\\": "\\", '"': '"', "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
+
+
+class Place:
+    """The two folders of one daemon."""
+
+    def __init__(self, runtime: str, spool: str) -> None:
+        self.socket = os.path.join(runtime, "submit.sock")
+        self.pickup = os.path.join(spool, "pickup")
+
+
+def find_places(config: str) -> list[Place]:
+    """Where to hand in a message, best first.
+
+    A configuration file that is named (`config` or MASQMAIL_CONFIG) is the only place; raises `OSError` when
+    it cannot be read. A user without a file of his own gets the system's daemon first, then his own places.
+    """
+    if not config and os.getuid() == os.geteuid():  # a setuid program's environment is not to be trusted
+        config = os.environ.get("MASQMAIL_CONFIG", "")
+    system = ("/etc/masqmail/masqmail.toml", "/run/masqmail", "/var/spool/masqmail")
+    own = system if os.geteuid() == 0 else _own_places()
+    if config:
+        return [_place(config, own[1], own[2])]
+    if own is system:
+        return [_readable(system)]
+    if os.access(own[0], os.R_OK):
+        return [_readable(own)]
+    return [_readable(system), Place(own[1], own[2])]
+
+
+def scan_paths(text: str) -> dict[str, str]:
+    """The strings in the table `[paths]` of a TOML text."""
+    found: dict[str, str] = {}
+    table = ""
+    closing = ""  # the quotes that end a string of several lines
+    for line in text.split("\n"):
+        if closing:
+            closing = "" if closing in line else closing
+            continue
+        line = line.strip()
+        if line.startswith("["):
+            table = line.partition("#")[0].strip(" \t[]").strip("\"'")
+            continue
+        key, equals, value = line.partition("=")
+        key = ".".join(part.strip().strip("\"'") for part in (f"{table}." * bool(table) + key).split("."))
+        value = value.strip()
+        if value[:3] in ('"""', "'''") and value.count(value[:3]) == 1:
+            closing = value[:3]
+        elif equals and key.startswith("paths."):
+            found[key.removeprefix("paths.")] = _string(value)
+    return found
+
+
+def _own_places() -> tuple[str, str, str]:
+    """Configuration, runtime and spool of a user who is not root."""
+    home = os.path.expanduser("~")
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local/state")
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return (
+        os.path.join(config, "masqmail/masqmail.toml"),
+        os.path.join(runtime, "masqmail"),
+        os.path.join(state, "masqmail"),
+    )
+
+
+def _readable(defaults: tuple[str, str, str]) -> Place:
+    """The place a default file names; a default file that cannot be read means the default place."""
+    try:
+        return _place(*defaults)
+    except OSError:
+        return Place(defaults[1], defaults[2])
+
+
+def _place(config: str, runtime: str, spool: str) -> Place:
+    with open(config, encoding="utf-8", errors="replace") as file:
+        paths = scan_paths(file.read())
+    folder = os.path.dirname(os.path.abspath(config))
+    return Place(
+        os.path.join(folder, os.path.expanduser(paths.get("runtime") or runtime)),
+        os.path.join(folder, os.path.expanduser(paths.get("spool") or spool)),
+    )
+
+
+def _string(value: str) -> str:
+    """The content of the TOML string that `value` begins with."""
+    quote = value[:1]
+    if quote == "'":
+        return value[1:].partition("'")[0]
+    if quote != '"':
+        return ""
+    content, index = "", 1
+    while index < len(value) and value[index] != '"':
+        character = value[index]
+        if character == "\\":
+            index += 1
+            character = _ESCAPES.get(value[index : index + 1], "")
+        content += character
+        index += 1
+    return content

@@ -1,0 +1,202 @@
+"""The conversation of `sendmail` with the daemon: pipelined SMTP over submit.sock, RFC 5321, 2920 and 3030.
+
+Like `cli.sendmail` this imports nothing that costs time to load. Beside the public extensions it uses our own,
+XSUBMIT, which only submit.sock offers. Its parameters of MAIL:
+
+    XSELF                  the reverse-path (which must be <>) is the submitter's own address
+    XHEADERRCPTS[=NOTIFY]  the recipients in To, Cc and Bcc are added to those of RCPT; there may be none of those
+    XFULLNAME=xtext        the name for a From field that is missing; UTF-8 under the xtext
+    XQUEUEONLY             keep the message until somebody flushes the queue
+"""
+
+import _socket
+import os
+
+from masqmail.cli.sendmail_message import Message
+from masqmail.cli.sendmail_options import Options
+
+TIMEOUT_SECONDS = 600  # RFC 5321 §4.5.3.2.6, the longest of them
+MAX_REPLY_BYTES = 65536
+_RCPT_GROUP = 100  # so many recipients at a time, lest both sides wait for the other to read
+
+
+class Unavailable(Exception):
+    """There is no daemon to talk to; nothing of the message was read."""
+
+
+class Rejected(Exception):
+    """The message was not accepted. `exit_code` says why in the language of sysexits."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Conversation:
+    """One connection to submit.sock."""
+
+    def __init__(self, path: str, *, verbose: bool) -> None:
+        """Connects. Raises `Unavailable`."""
+        self._verbose = verbose
+        self._inbox = b""
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._socket.settimeout(TIMEOUT_SECONDS)
+        try:
+            self._socket.connect(path)
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror}") from None
+
+    def offer(self, options: Options) -> None:
+        """Everything before the message. Raises `Unavailable`, or `Rejected` when one command was refused.
+
+        It waits for each verdict on a recipient: when one of them is refused, nobody gets the message.
+        """
+        self._expect(b"220")
+        self._send([b"EHLO localhost"])
+        if b"XSUBMIT" not in self._expect(b"250").upper():
+            raise Rejected("the mail server does not know XSUBMIT; is it another version?", os.EX_TEMPFAIL)
+        notify = f" NOTIFY={options.notify}".encode() if options.notify else b""
+        commands = [mail_command(options)]
+        commands += [b"RCPT TO:<%s>%s" % (recipient, notify) for recipient in options.recipients]
+        for start in range(0, len(commands), _RCPT_GROUP):
+            group = commands[start : start + _RCPT_GROUP]
+            self._send(group)
+            for command in group:
+                self._expect(b"25", command)
+
+    def transfer(self, message: Message) -> None:
+        """The message. Returns when the daemon has it on stable storage, else raises `Rejected`."""
+        try:
+            while True:
+                block = message.read()
+                last = b" LAST" if message.is_ended else b""
+                self._send([b"BDAT %d%s" % (len(block), last)], block)
+                if last:
+                    self._send([b"QUIT"])
+                self._expect(b"250")
+                if last:
+                    return
+        except Unavailable as error:
+            raise Rejected(
+                f"the mail server went away, the message may not be sent: {error}", os.EX_TEMPFAIL
+            ) from None
+
+    def close(self) -> None:
+        """Waits for the answer to QUIT; nothing depends on it any more."""
+        try:
+            self._reply()
+        except Unavailable:
+            pass
+        self._socket.close()
+
+    def copy(self) -> None:
+        """Joins standard input and output with the connection, for `-bs`, until the daemon closes it."""
+        child = os.fork()
+        if not child:
+            while block := os.read(0, 65536):
+                self._socket.sendall(block)
+            self._socket.shutdown(_socket.SHUT_WR)
+            os._exit(0)
+        while block := self._socket.recv(65536):
+            write_all(1, block)
+        os.kill(child, 15)
+        os.waitpid(child, 0)
+
+    def _send(self, commands: list[bytes], data: bytes = b"") -> None:
+        if self._verbose:
+            write_all(1, b"".join(b">>> %s\n" % command for command in commands))
+        try:
+            self._socket.sendall(b"".join(command + b"\r\n" for command in commands) + data)
+        except OSError as error:
+            raise Unavailable(error.strerror) from None
+
+    def _expect(self, start: bytes, command: bytes = b"") -> bytes:
+        """The next reply, which must begin so. Raises `Rejected` or `Unavailable`."""
+        reply = self._reply()
+        if reply.startswith(b"421"):  # RFC 5321 §3.8: it will close whatever we say
+            raise Unavailable(_text(reply))
+        if not reply.startswith(start):
+            what = f"{_text(command)}: " if command else ""
+            raise Rejected(what + _text(reply), exit_code(reply))
+        return reply
+
+    def _reply(self) -> bytes:
+        """One reply with all its lines, RFC 5321 §4.2.1."""
+        reply = b""
+        while True:
+            line, newline, rest = self._inbox.partition(b"\n")
+            if newline:
+                self._inbox = rest
+                if self._verbose:
+                    write_all(1, b"<<< " + line.rstrip() + b"\n")
+                reply += line.rstrip() + b"\n"
+                if line[3:4] != b"-":
+                    return reply
+                continue
+            try:
+                part = self._socket.recv(65536)
+            except OSError as error:
+                raise Unavailable(error.strerror or "it does not answer") from None
+            self._inbox += part
+            if not part or len(self._inbox) + len(reply) > MAX_REPLY_BYTES:
+                raise Unavailable("the connection was closed" if not part else "its reply has no end")
+
+
+def mail_command(options: Options) -> bytes:
+    """The MAIL command with what the options ask for."""
+    words = [b"MAIL FROM:<%s>" % (options.sender or b""), b"BODY=" + options.body.encode()]
+    if options.sender is None:
+        words.append(b"XSELF")
+    if options.header_recipients:
+        words.append(b"XHEADERRCPTS=" + options.notify.encode() if options.notify else b"XHEADERRCPTS")
+    if options.full_name:
+        words.append(b"XFULLNAME=" + xtext(options.full_name))
+    if options.queue_only:
+        words.append(b"XQUEUEONLY")
+    if options.ret:
+        words.append(b"RET=" + options.ret.encode())
+    if options.envelope_id:
+        words.append(b"ENVID=" + xtext(options.envelope_id))
+    if options.needs_smtputf8:
+        words.append(b"SMTPUTF8")
+    return b" ".join(words)
+
+
+def xtext(text: str) -> bytes:
+    """RFC 3461 §4: printable ASCII but `+` and `=` stands for itself, the rest of the UTF-8 in hex."""
+    return b"".join(
+        b"%c" % octet if 0x21 <= octet <= 0x7E and octet not in b"+=" else b"+%02X" % octet
+        for octet in text.encode(errors="replace")
+    )
+
+
+def exit_code(reply: bytes) -> int:
+    """What a refusal means for who called us: by its enhanced status code (RFC 3463), else by its class."""
+    if not reply.startswith(b"5"):
+        return os.EX_TEMPFAIL
+    enhanced = reply[4:].split(b" ", 1)[0]
+    for start, code in _EXIT_CODES:
+        if enhanced.startswith(start):
+            return code
+    return os.EX_UNAVAILABLE
+
+
+_EXIT_CODES = (
+    (b"5.1.", os.EX_NOUSER),
+    (b"5.2.", os.EX_NOUSER),
+    (b"5.3.4", os.EX_DATAERR),
+    (b"5.4.6", os.EX_DATAERR),
+    (b"5.5.", os.EX_DATAERR),
+    (b"5.6.", os.EX_DATAERR),
+    (b"5.7.", os.EX_NOPERM),
+)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes everything, however little the system takes at a time."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _text(reply: bytes) -> str:
+    return " ".join(reply.decode(errors="replace").split())

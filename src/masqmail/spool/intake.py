@@ -1,0 +1,358 @@
+"""The one way into the queue: octets of a message become a stored message with its trace field.
+
+Whoever receives a message opens an `Incoming`, writes the octets as they come and awaits `finish`, which returns
+when message and envelope are on stable storage. Nothing that the content holds raises before that.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Protocol
+
+from masqmail.mail.address import Mailbox, show_path
+from masqmail.mail.envelope import Envelope, Notify, Recipient
+from masqmail.mail.header import Field, split_fields
+from masqmail.mail.status import MAIL_LOOP, MESSAGE_TOO_BIG, STORAGE_FULL, Status
+from masqmail.mail.submission import Submission, fix_header, from_mailboxes, header_recipients
+from masqmail.mail.trace import count_hops, received_field
+from masqmail.spool.api import BodyWriter, Kind, NewMessage, NewRecipient, Spool, SpoolFull
+from masqmail.spool.queueid import QueueIds
+
+#: A header section larger than this is no mail we know; RFC 5321 sets no bound, and it is held in memory.
+HEADER_MAX_BYTES = 512 * 1024
+
+HEADER_TOO_BIG = Status(552, "5.3.4", f"The header section is larger than {HEADER_MAX_BYTES} bytes")
+NO_RECIPIENTS = Status(554, "5.1.0", "The message has no recipients")
+
+# Complete lines that begin a field or continue one. The first line of a message cannot continue anything.
+_FIELD_LINES = re.compile(rb"(?:(?:[ \t]|[!-9;-~]++[ \t]*+:)[^\n]*+\n)*+")
+
+
+class Refused(Exception):
+    """The message is not taken; `status` is the answer. Nothing of it was stored."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a message comes from.
+
+    `description` is for people: "bob (uid 1000)". `received_clause` is made by `mail.trace.client_clause` or
+    `local_clause`. An `is_submission` message is new: its header is completed and blind copies are removed.
+    """
+
+    description: str
+    protocol: str
+    client_host: str = ""
+    client_address: str = ""
+    user: str = ""
+    full_name: str = ""
+    uid: int | None = None
+    is_submission: bool = False
+    received_clause: str = ""
+
+
+@dataclass(frozen=True)
+class HeaderFacts:
+    """What the resolver may ask about a message that is about to be stored. Fields are read only when asked for.
+
+    `header` is complete, trace field included. `bad_recipients` are entries of To, Cc and Bcc that are no
+    addresses; each deserves a report. `queue_only` messages wait until somebody says flush (`sendmail -odq`).
+    """
+
+    queue_id: str
+    header: bytes
+    size_bytes: int
+    received_at: datetime
+    origin: Origin
+    kind: Kind = Kind.MAIL
+    queue_only: bool = False
+    bad_recipients: tuple[str, ...] = ()
+
+    @cached_property
+    def fields(self) -> Sequence[Field]:
+        """The header section cut into fields."""
+        return split_fields(self.header)
+
+    @cached_property
+    def from_mailboxes(self) -> tuple[Mailbox, ...]:
+        """The addresses in From; what is no address there is passed over."""
+        return from_mailboxes(self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What became of the envelope's recipients, and the reports to store in the same transaction."""
+
+    recipients: Sequence[NewRecipient]
+    reports: Sequence[NewMessage] = ()
+
+
+#: Turns recipients into targets with their route classes; pure and quick. May raise `Refused`.
+Resolve = Callable[[Envelope, HeaderFacts], Resolution]
+
+
+class Clock(Protocol):
+    """The part of `system.clock.Clock` that is needed here."""
+
+    def now(self) -> datetime: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """Our name in Received and Message-ID, and what we take."""
+
+    host_name: str
+    max_message_size_bytes: int
+    max_hops: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One message as it was announced."""
+
+    envelope: Envelope
+    origin: Origin
+    header_recipients: bool
+    header_notify: Notify | None
+    full_name: str
+    queue_only: bool
+    queue_id: str
+    kind: Kind
+
+
+def _say_nothing(**fields: object) -> None:
+    """The default for `on_received`."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """Opens messages. `on_received` is called with the fields of the event "message received".
+
+    Changed `settings` count for messages that are opened from then on.
+    """
+
+    spool: Spool
+    resolve: Resolve
+    clock: Clock
+    settings: IntakeSettings
+    on_received: Callable[..., None] = _say_nothing
+    queue_ids: QueueIds = field(default_factory=QueueIds)
+
+    def open(
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        *,
+        header_recipients: bool = False,
+        header_notify: Notify | None = None,
+        full_name: str = "",
+        queue_only: bool = False,
+        queue_id: str = "",
+        kind: Kind = Kind.MAIL,
+        declared_size_bytes: int = 0,
+    ) -> "Incoming":
+        """Begins a message. Raises `Refused` at once when there is no room for its declared size.
+
+        `header_recipients` adds those in To, Cc and Bcc, with `header_notify` as their NOTIFY. A `queue_id` is
+        given only by who must be able to recognise the message after a crash.
+        """
+        if not self.spool.has_room(declared_size_bytes):
+            raise Refused(STORAGE_FULL)
+        name = full_name or origin.full_name
+        return Incoming(
+            self,
+            _Request(envelope, origin, header_recipients, header_notify, name, queue_only, queue_id, kind),
+        )
+
+
+class Incoming:
+    """One message on its way in. The first reason to refuse it is remembered and the rest of it ignored."""
+
+    def __init__(self, intake: Intake, request: _Request) -> None:
+        self._intake = intake
+        self._request = request
+        self._settings = intake.settings
+        self._limit = intake.settings.max_message_size_bytes
+        self._refusal: Status | None = None
+        self._size = 0
+        self._unread = bytearray()  # the header section until its end is found
+        self._judged = 0  # how much of it is known to be complete lines of fields
+        self._header: bytes | None = None
+        self._body: BodyWriter | None = None
+        self._tail = b"\r\n"  # the last two octets of the body
+
+    def write(self, chunk: bytes) -> None:
+        """Takes the next octets, in any slices; lines end in CRLF. Never raises for what they hold."""
+        if self._refusal:
+            return
+        self._size += len(chunk)
+        if self._size > self._limit:
+            self._refuse(MESSAGE_TOO_BIG.with_text(f"Message too big, {self._limit} bytes are allowed"))
+        elif self._header is None:
+            self._unread += chunk
+            if b"\n" in chunk:
+                self._judge_lines()
+            if len(self._unread) > HEADER_MAX_BYTES:
+                self._refuse(HEADER_TOO_BIG)
+        else:
+            self._store(chunk)
+
+    async def finish(self) -> str:
+        """Stores the message and returns its queue ID when it is on stable storage.
+
+        Raises `Refused`, or `SpoolBroken` when the storage itself failed; then nothing was stored.
+        """
+        try:
+            message, reports = self._complete()
+            await self._intake.spool.accept([message, *reports])
+        except SpoolFull:
+            self.discard()
+            raise Refused(STORAGE_FULL) from None
+        except BaseException:
+            self.discard()
+            raise
+        self._intake.on_received(
+            queue_id=message.queue_id,
+            reverse_path=show_path(message.reverse_path),
+            recipients=len(message.recipients),
+            size_bytes=self._size,
+            received_from=message.received_from,
+            protocol=message.protocol,
+        )
+        return message.queue_id
+
+    def discard(self) -> None:
+        """Forgets what was received; harmless after `finish`."""
+        if self._body:
+            self._body.discard()
+            self._body = None
+
+    def _judge_lines(self) -> None:
+        """Looks for the end of the header section: an empty line, or the first line that can't be a field's."""
+        unread = self._unread
+        if self._judged or unread[0] not in b" \t":
+            match = _FIELD_LINES.match(unread, self._judged)
+            assert match  # it matches nothing as well
+            self._judged = match.end()
+        line_end = unread.find(b"\n", self._judged) + 1
+        if not line_end:
+            return
+        end = self._judged
+        body_start = line_end if unread[end:line_end] == b"\r\n" else end
+        self._header, rest = bytes(unread[:end]), bytes(unread[body_start:])
+        self._unread = bytearray()
+        if len(self._header) > HEADER_MAX_BYTES:
+            self._refuse(HEADER_TOO_BIG)
+        elif rest:
+            self._store(rest)
+
+    def _store(self, chunk: bytes) -> None:
+        """Passes octets of the body on to the spool."""
+        try:
+            if self._body is None:
+                self._body = self._intake.spool.new_body()
+            self._body.write(chunk)
+        except SpoolFull:
+            self._refuse(STORAGE_FULL)
+        self._tail = chunk[-2:] if len(chunk) > 1 else (self._tail + chunk)[-2:]
+
+    def _refuse(self, status: Status) -> None:
+        self._refusal = status
+        self._unread = bytearray()
+        self.discard()
+
+    def _end_lines(self) -> bytes:
+        """Ends the last line with CRLF where it was not, and returns the header section."""
+        if self._header is None:
+            if self._unread and not self._unread.endswith(b"\r\n"):
+                self._unread += b"\r\n"
+                self._judge_lines()
+            if self._header is None:
+                return bytes(self._unread)
+        elif self._tail != b"\r\n":
+            self._store(b"\r\n")
+        return self._header
+
+    def _complete(self) -> tuple[NewMessage, Sequence[NewMessage]]:
+        """The message to store, with the reports it causes. Raises `Refused`."""
+        header = self._end_lines()
+        if self._refusal:
+            raise Refused(self._refusal)
+        request = self._request
+        if count_hops(header) > self._settings.max_hops:
+            raise Refused(MAIL_LOOP)
+        now = self._intake.clock.now()
+        queue_id = request.queue_id or self._intake.queue_ids.new(now)
+        envelope = request.envelope
+        bad_recipients: tuple[str, ...] = ()
+        if request.header_recipients:
+            named, bad_recipients = header_recipients(header)
+            envelope = replace(envelope, recipients=_with_named(envelope.recipients, named, request.header_notify))
+        if envelope.reverse_path and not envelope.reverse_path.domain:  # a user of this host
+            reverse_path = envelope.reverse_path.with_domain(self._settings.host_name)
+            envelope = replace(envelope, reverse_path=reverse_path)
+        header = self._with_trace(header, envelope, queue_id, now)
+        self._size = len(header) + 2 + (self._body.size_bytes if self._body else 0)  # as it is stored from here on
+        facts = HeaderFacts(
+            queue_id, header, self._size, now, request.origin, request.kind, request.queue_only, bad_recipients
+        )
+        resolution = self._intake.resolve(envelope, facts)
+        if not resolution.recipients:
+            raise Refused(NO_RECIPIENTS)
+        return self._message(facts, envelope, resolution.recipients), resolution.reports
+
+    def _with_trace(self, header: bytes, envelope: Envelope, queue_id: str, now: datetime) -> bytes:
+        """The header section as it is stored: completed if it is new, our trace field on top."""
+        origin, host_name = self._request.origin, self._settings.host_name
+        local_time = now.astimezone()  # RFC 5322 §3.3 wants local time
+        if origin.is_submission:
+            originator = envelope.reverse_path or (Mailbox(origin.user, host_name) if origin.user else None)
+            submission = Submission(originator, self._request.full_name, local_time, queue_id, host_name)
+            header = fix_header(header, submission)
+        received = received_field(
+            clause=origin.received_clause,
+            host_name=host_name,
+            protocol=origin.protocol,
+            queue_id=queue_id,
+            received_at=local_time,
+            recipient=envelope.recipients[0].mailbox if len(envelope.recipients) == 1 else None,
+        )
+        return received + header
+
+    def _message(self, facts: HeaderFacts, envelope: Envelope, recipients: Sequence[NewRecipient]) -> NewMessage:
+        return NewMessage(
+            queue_id=facts.queue_id,
+            reverse_path=envelope.reverse_path,
+            recipients=recipients,
+            header=facts.header,
+            body=self._body or b"",
+            received_at=facts.received_at,
+            received_from=facts.origin.description,
+            protocol=facts.origin.protocol,
+            owner_uid=facts.origin.uid,
+            ret=envelope.ret,
+            envid=envelope.envid,
+            declared_body=envelope.body,
+            smtputf8=envelope.smtputf8,
+            kind=facts.kind,
+        )
+
+
+def _with_named(
+    recipients: tuple[Recipient, ...], named: Iterable[Mailbox], notify: Notify | None
+) -> tuple[Recipient, ...]:
+    """The recipients of the envelope and those named in the header, each mailbox once."""
+    known = {(recipient.mailbox.local_part, recipient.mailbox.domain_key) for recipient in recipients}
+    added = []
+    for mailbox in named:
+        key = (mailbox.local_part, mailbox.domain_key)
+        if key not in known:
+            known.add(key)
+            added.append(Recipient(mailbox, notify))
+    return (*recipients, *added)

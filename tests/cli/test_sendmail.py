@@ -1,0 +1,277 @@
+"""The installed sendmail, run as a process: what it says to the daemon, what it leaves without one, how it exits."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.submitserver import SubmitServer
+
+ROOT = Path(__file__).parents[2]
+SENDMAIL = ROOT / "scripts" / "sendmail"
+TEXT = b"To: ann@example.org\n\nhello\n"
+
+
+class Host:
+    """A configuration with its folders, and a way to run sendmail there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "masqmail.toml"
+        self.config.write_text('[paths]\nspool = "spool"\nruntime = "."\n')
+        self.socket = folder / "submit.sock"
+        self.pickup = folder / "spool" / "pickup"
+        self.pickup.mkdir(parents=True)
+
+    def run(self, *words: str, text: bytes = TEXT, umask: int = 0o022) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-IS", SENDMAIL, *words],
+            input=text,
+            capture_output=True,
+            env={"MASQMAIL_CONFIG": str(self.config), "PATH": os.environ["PATH"]},
+            umask=umask,
+            check=False,
+        )
+
+    def left(self) -> bytes:
+        """The one file in the pickup folder."""
+        (file,) = self.pickup.iterdir()
+        return file.read_bytes()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_a_message_is_handed_over_in_one_conversation(host: Host) -> None:
+    with SubmitServer(host.socket) as server:
+        done = host.run("-f", "bob@example.org", "ann@example.org", "eve@example.org")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert server.commands == [
+        "EHLO localhost",
+        "MAIL FROM:<bob@example.org> BODY=8BITMIME",
+        "RCPT TO:<ann@example.org>",
+        "RCPT TO:<eve@example.org>",
+        "BDAT 30 LAST",
+        "QUIT",
+    ]
+    assert server.message == TEXT.replace(b"\n", b"\r\n")
+    assert list(host.pickup.iterdir()) == []
+
+
+def test_every_wish_becomes_a_parameter(host: Host) -> None:
+    with SubmitServer(host.socket) as server:
+        done = host.run(
+            "-t", "-odq", "-F", "Jörg B", "-N", "success,delay", "-R", "hdrs", "-V", "a=b", "-B", "7bit", "bob"
+        )
+    assert done.returncode == 0
+    assert server.commands[1:3] == [
+        "MAIL FROM:<> BODY=7BIT XSELF XHEADERRCPTS=SUCCESS,DELAY XFULLNAME=J+C3+B6rg+20B XQUEUEONLY"
+        " RET=HDRS ENVID=a+3Db",
+        "RCPT TO:<bob> NOTIFY=SUCCESS,DELAY",
+    ]
+
+
+def test_smtputf8_is_asked_for_only_when_an_address_needs_it(host: Host) -> None:
+    with SubmitServer(host.socket) as server:
+        assert host.run("-f", "<>", "jörg@example.org").returncode == 0
+    assert server.commands[1] == "MAIL FROM:<> BODY=8BITMIME SMTPUTF8"
+
+
+def test_a_big_message_goes_in_chunks(host: Host) -> None:
+    text = b"A: b\n\n" + b"0123456789abcde\n" * 20_000
+    with SubmitServer(host.socket) as server:
+        assert host.run("ann", text=text).returncode == 0
+    assert server.message == text.replace(b"\n", b"\r\n")
+    assert len([command for command in server.commands if command.startswith("BDAT")]) > 3
+
+
+def test_the_message_ends_at_a_lone_dot_unless_told_otherwise(host: Host) -> None:
+    with SubmitServer(host.socket) as server:
+        host.run("ann", text=b"a\n.\nb\n")
+        host.run("-i", "ann", text=b"a\n.\nb\n")
+    assert server.message == b"a\r\n" + b"a\r\n.\r\nb\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("451 4.3.0 Later", os.EX_TEMPFAIL),
+        ("452 4.3.1 Full", os.EX_TEMPFAIL),
+        ("550 5.1.1 Nobody", os.EX_NOUSER),
+        ("552 5.3.4 Too big", os.EX_DATAERR),
+        ("554 5.6.0 Odd", os.EX_DATAERR),
+        ("550 5.7.1 Forbidden", os.EX_NOPERM),
+        ("554 No", os.EX_UNAVAILABLE),
+        ("354 What?", os.EX_TEMPFAIL),
+    ],
+)
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "BDAT"])
+def test_a_refusal_is_told_and_sets_the_exit_code(host: Host, command: str, reply: str, code: int) -> None:
+    with SubmitServer(host.socket, {command: reply}) as server:
+        done = host.run("ann@example.org")
+    assert done.returncode == code
+    assert reply.encode() in done.stderr
+    assert list(host.pickup.iterdir()) == []
+    assert command == "BDAT" or not any(line.startswith("BDAT") for line in server.commands)
+
+
+@pytest.mark.parametrize("reply", ["421 4.3.2 Going", ""])
+@pytest.mark.parametrize("command", ["CONNECT", "EHLO", "MAIL", "RCPT"])
+def test_a_daemon_that_goes_before_the_message_is_no_daemon(host: Host, command: str, reply: str) -> None:
+    with SubmitServer(host.socket, {command: reply}):
+        assert host.run("ann@example.org").returncode == 0
+    assert b"\r\n\r\nhello\r\n" in host.left()
+
+
+@pytest.mark.parametrize("reply", ["421 4.3.2 Going", ""])
+def test_a_daemon_that_goes_during_the_message_is_a_temporary_failure(host: Host, reply: str) -> None:
+    with SubmitServer(host.socket, {"BDAT": reply}):
+        done = host.run("ann@example.org")
+    assert done.returncode == os.EX_TEMPFAIL
+    assert b"may not be sent" in done.stderr
+
+
+def test_many_recipients_do_not_block_both_sides(host: Host) -> None:
+    names = [f"user{number}@example.org" for number in range(3000)]
+    with SubmitServer(host.socket, {"RCPT": "250 2.1.5 " + "x" * 400}) as server:
+        assert host.run(*names).returncode == 0
+    assert len(server.commands) == 3000 + 4
+
+
+def test_verbose_shows_the_conversation_but_not_the_message(host: Host) -> None:
+    with SubmitServer(host.socket):
+        done = host.run("-v", "ann")
+    assert done.stdout.startswith(b"<<< 220 gw ESMTP\n>>> EHLO localhost\n<<< 250-gw\n<<< 250 XSUBMIT\n>>> MAIL")
+    assert b"hello" not in done.stdout
+
+
+def test_without_a_daemon_a_complete_file_is_left(host: Host) -> None:
+    done = host.run(
+        "-t", "-f", "bob@x", "-F", "Jörg", "-odq", "-N", "never", "-R", "full", "-V", "1=2", "ann", umask=0o077
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    (file,) = host.pickup.iterdir()
+    assert re.fullmatch("[0-9a-f]{32}", file.name)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    envelope = (
+        "MasqMail-Pickup: 1\nBody: 8BITMIME\nSender: <bob@x>\nRecipient: <ann>\nHeader-Recipients: yes\n"
+        "Queue-Only: yes\nFull-Name: Jörg\nNotify: NEVER\nRet: FULL\nEnvelope-ID: 1=2\n\n"
+    ).encode()
+    content = envelope + TEXT.replace(b"\n", b"\r\n")
+    assert file.read_bytes() == content + b"MasqMail-End: %018d\n" % len(content)
+
+
+def test_without_a_sender_the_file_names_none(host: Host) -> None:
+    host.run("ann")
+    assert b"Sender" not in host.left()
+
+
+def test_the_null_sender_is_written_down(host: Host) -> None:
+    host.run("-f", "", "ann")
+    assert b"\nSender: <>\n" in host.left()
+
+
+def test_without_daemon_and_folder_the_caller_is_told(host: Host) -> None:
+    host.pickup.rmdir()
+    done = host.run("ann")
+    assert done.returncode == os.EX_TEMPFAIL
+    assert b"is not running, and there is no " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("-Z",), os.EX_USAGE), ((), os.EX_USAGE), (("a b@x",), os.EX_DATAERR), (("-C", "/none", "a"), os.EX_CONFIG)],
+)
+def test_a_wrong_call_has_its_exit_code_and_a_sentence(host: Host, words: tuple[str, ...], code: int) -> None:
+    done = host.run(*words)
+    assert done.returncode == code
+    assert done.stderr.startswith(b"sendmail: ")
+    assert list(host.pickup.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("-bi",), ("--help",), ("--version",)])
+def test_what_needs_no_daemon_succeeds_without_one(host: Host, words: tuple[str, ...]) -> None:
+    assert host.run(*words).returncode == 0
+
+
+def test_bs_joins_standard_input_and_output_with_the_daemon(host: Host) -> None:
+    with SubmitServer(host.socket) as server:
+        done = host.run("-bs", text=b"EHLO me\r\nQUIT\r\n")
+    assert done.returncode == 0
+    assert done.stdout == b"220 gw ESMTP\r\n250-gw\r\n250 XSUBMIT\r\n250 2.0.0 OK\r\n"
+    assert server.commands == ["EHLO me", "QUIT"]
+
+
+def test_bs_without_a_daemon_speaks_smtp_too(host: Host) -> None:
+    done = host.run("-bs", text=b"EHLO me\r\n")
+    assert done.returncode == os.EX_TEMPFAIL
+    assert done.stdout.startswith(b"421 4.3.2 ")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-bp", "queue list"),
+        ("-q", "flush"),
+        ("-qo dsl", "flush --link dsl"),
+        ("-bd", "serve"),
+        ("-Mrm 1 2", "queue remove -- 1 2"),
+        ("-C /x -bp", "--config /x queue list"),
+    ],
+)
+def test_other_jobs_are_done_by_the_program_beside_us(host: Host, tmp_path: Path, words: str, expected: str) -> None:
+    beside = tmp_path / "bin"
+    beside.mkdir()
+    program = beside / "masqmail"
+    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.chmod(0o755)
+    starter = beside / "sendmail"
+    starter.write_text(
+        f"import sys\nsys.path.append({str(ROOT / 'src')!r})\nfrom masqmail.cli.sendmail import main\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-IS", starter, *words.split()], capture_output=True, check=False)
+    assert done.stdout.decode() == f"{expected}\n"
+
+
+def test_only_cheap_modules_are_loaded() -> None:
+    code = (
+        f"import sys; sys.path.append({str(ROOT / 'src')!r}); import os, _socket; before = set(sys.modules)\n"
+        "import masqmail.cli.sendmail\n"
+        "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('masqmail')))"
+    )
+    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_installed_file_starts_by_itself(host: Host) -> None:
+    done = subprocess.run([SENDMAIL, "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("sendmail (MasqMail) ")
+
+
+@pytest.mark.slow
+def test_the_file_is_on_stable_storage_before_exit_0(host: Host, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-o", str(trace), "-e", "trace=openat,write,fsync,sync,exit_group", sys.executable]
+    subprocess.run(
+        [*command, "-IS", SENDMAIL, "ann"],
+        input=TEXT,
+        env={"MASQMAIL_CONFIG": str(host.config)},
+        check=True,
+    )
+    calls = trace.read_text().splitlines()
+    places = [
+        next(index for index, call in enumerate(calls) if re.search(pattern, call))
+        for pattern in (
+            r"O_CREAT\|O_EXCL",
+            r"write\(.*MasqMail-End",
+            r"fsync\(\d+\) += 0",
+            r" sync\(\)",
+            r"exit_group\(0\)",
+        )
+    ]
+    assert places == sorted(places)
