@@ -1,0 +1,131 @@
+"""Lines that end in CRLF, cut from a stream of bytes, and the check that nothing else looks like a line end.
+
+Programs that disagree about what ends a line can be made to disagree about where a message ends ("SMTP
+smuggling"). So a CR or LF that stands alone is never a line end here, and never repaired into one
+(RFC 5321 §2.3.8).
+"""
+
+import re
+
+from masqmail.mail.status import Status
+from masqmail.proto.errors import PeerError
+
+#: How much of one bad line is skipped before we give up on the peer. Ours; RFC 5321 names no number.
+MAX_SKIPPED_BYTES = 1 << 20
+
+LINE_TOO_LONG = Status(500, "5.5.2", "Line too long")  # RFC 5321 §4.5.3.1.9
+BAD_LINE_END = Status(500, "5.5.2", "Lines must end in CRLF, and a CR or LF alone has no place in them")
+ENDLESS_LINE = Status(421, "4.7.0", "Too much without an end of line, closing")
+
+_LINE_END = re.compile(rb"[\r\n]")
+
+
+class LineBuffer:
+    """Bytes in, lines out, or raw bytes where the protocol changes to them. Holds one line at most.
+
+    A line that is too long or holds a lone CR or LF is reported once, as soon as that is certain, and skipped
+    up to its CRLF. What is reported does not depend on the slices the bytes come in.
+    """
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._start = 0
+        self._searched_bytes = 0  # so many from the start hold no line end
+        self._skipped_bytes: int | None = None  # a number while the rest of a bad line is skipped
+
+    def __len__(self) -> int:
+        return len(self._data) - self._start
+
+    def feed(self, data: bytes) -> None:
+        self._data = self._data[self._start :] + data if self._start < len(self._data) else data
+        self._start = 0
+
+    def peek(self, size: int) -> bytes:
+        """The beginning of the next line, as much as is there, without taking it. Raises as `take_line` does."""
+        if not self._skip():
+            return b""
+        return self._data[self._start : self._start + size]
+
+    def take_line(self, max_bytes: int) -> bytes | None:
+        """The next line without its CRLF, or None until it is complete.
+
+        Raises `PeerError` for a bad line (500), and for one that goes on for ever (421).
+        """
+        if not self._skip():
+            return None
+        data, start = self._data, self._start
+        match = _LINE_END.search(data, start + self._searched_bytes, start + max_bytes + 1)
+        if match is None:
+            if len(data) - start > max_bytes:
+                raise self._bad_line(LINE_TOO_LONG, start + max_bytes + 1)
+            self._searched_bytes = len(data) - start
+            return None
+        end = match.start()
+        self._searched_bytes = 0
+        if data.startswith(b"\r\n", end):
+            self._start = end + 2
+            return data[start:end]
+        if data[end] == 0x0D and end + 1 == len(data):
+            return None  # its LF may follow
+        raise self._bad_line(BAD_LINE_END, end + 1)
+
+    def take(self, max_bytes: int) -> bytes:
+        """At most `max_bytes` raw bytes."""
+        start = self._start
+        self._start = min(start + max_bytes, len(self._data))
+        return self._data[start : self._start]
+
+    def take_all(self) -> bytes:
+        """All bytes that are there."""
+        return self.take(len(self))
+
+    def _bad_line(self, status: Status, judged: int) -> PeerError:
+        self._start = judged
+        self._searched_bytes = 0
+        self._skipped_bytes = 0
+        return PeerError(status)
+
+    def _skip(self) -> bool:
+        """Drops the rest of a bad line; true when there is none any more."""
+        if self._skipped_bytes is None:
+            return True
+        end = self._data.find(b"\r\n", self._start)
+        if end < 0:  # a CR at the end may be half of it
+            stop = len(self._data) - (1 if len(self) and self._data.endswith(b"\r") else 0)
+        else:
+            stop = end
+        self._skipped_bytes += stop - self._start
+        if self._skipped_bytes > MAX_SKIPPED_BYTES:
+            raise PeerError(ENDLESS_LINE)
+        self._start = stop
+        if end < 0:
+            return False
+        self._start, self._skipped_bytes = end + 2, None
+        return True
+
+
+class TextCheck:
+    """Whether message text, given in any slices, has CR and LF in pairs only, and no NUL.
+
+    RFC 5321 §2.3.8 forbids lone ones in text. NUL is ours: RFC 5321 §4.1.1.4 advises against it, RFC 5322
+    §3.5 has no place for it, and programs on the way cut text at it.
+    """
+
+    def __init__(self) -> None:
+        self.is_clean = True
+        self.ends_in_cr = False  # decided by the byte that follows, or by the end of the text
+
+    def feed(self, text: bytes) -> None:
+        """Judges more text; counting keeps it fast."""
+        if not text:
+            return
+        pairs = text.count(b"\r\n") + (self.ends_in_cr and text[0] == 0x0A)
+        returns = text.count(b"\r") + self.ends_in_cr
+        self.ends_in_cr = text[-1] == 0x0D
+        if not text.count(b"\n") == pairs == returns - self.ends_in_cr or b"\0" in text:
+            self.is_clean = False
+
+    def finish(self) -> None:
+        """Nothing follows: a CR at the end is a lone one."""
+        if self.ends_in_cr:
+            self.is_clean = False

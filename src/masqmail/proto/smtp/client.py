@@ -1,0 +1,435 @@
+"""The client's side of an SMTP or LMTP session: greeting, EHLO, STARTTLS, AUTH, transactions, QUIT.
+
+RFC 5321, RFC 3207, RFC 4954; LMTP is RFC 2033. The machine is pulled: bytes go in with `receive`, meaning
+comes out of `next_event`, bytes for the server out of `data_to_send`.
+
+>>> client = Client(ClientOptions("laptop.example", starttls=StartTls.NEVER))
+>>> client.receive(b"220 mx.example\\r\\n")
+>>> client.next_event(), client.data_to_send()
+(None, b'EHLO laptop.example\\r\\n')
+>>> client.receive(b"250-mx.example\\r\\n250-PIPELINING\\r\\n250 CHUNKING\\r\\n")
+>>> client.next_event()
+Ready()
+>>> ann = Mailbox("ann", "home.example")
+>>> client.start(Outgoing(Envelope(ann, (Recipient(Mailbox("bob", "example.org")),)), size_bytes=17))
+1
+>>> client.data_to_send()
+b'MAIL FROM:<ann@home.example>\\r\\nRCPT TO:<bob@example.org>\\r\\nBDAT 17 LAST\\r\\n'
+>>> client.body_of  # the content of message 1 must follow
+1
+>>> client.body_data(b"Subject: Hi\\r\\n\\r\\n\\r\\n") + client.body_end()
+b'Subject: Hi\\r\\n\\r\\n\\r\\n'
+
+Further messages may be started at once. Their verdicts come as the replies do:
+
+>>> client.receive(b"250 ok\\r\\n550 5.1.1 Who?\\r\\n503 no recipients\\r\\n")
+>>> client.next_event().verdicts[0].status
+Status(code=550, enhanced='5.1.1', text='Who?')
+
+Whatever ends the connection, the shell calls `abandon`, and every message gets its verdicts. Texts about the
+server are written to stand behind its name: "mx.example refused the session: 554 Go away".
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import assert_never
+
+from masqmail.mail.outcome import Culprit
+from masqmail.mail.status import Status
+from masqmail.proto import sasl
+from masqmail.proto.errors import PeerError, UsageError
+from masqmail.proto.smtp.compose import Outgoing, ToALabels
+from masqmail.proto.smtp.extension import Extensions, parse_ehlo
+from masqmail.proto.smtp.login import Login
+from masqmail.proto.smtp.pipeline import Pace, Pipeline
+from masqmail.proto.smtp.reply import ReplyParser
+from masqmail.proto.smtp.transfer import Step, Verdict
+
+SHUTTING_DOWN_CODE = 421  # RFC 5321 §3.8: the one reply that may come at any time
+
+
+class StartTls(Enum):
+    """What to do with STARTTLS."""
+
+    REQUIRED = "required"
+    IF_OFFERED = "if offered"  # RFC 7435
+    NEVER = "never"  # no TLS, or TLS from the first byte
+
+
+class Phase(Enum):
+    """Where the session stands. Up to READY each phase waits for one reply."""
+
+    GREETING = "greeting"
+    EHLO = "EHLO"
+    HELO = "HELO"
+    STARTTLS = "STARTTLS"
+    TLS = "TLS"  # the shell does the handshake
+    AUTH = "AUTH"
+    READY = "ready"  # for transactions
+    QUIT = "QUIT"
+    CLOSED = "closed"
+
+
+_MINUTE = timedelta(minutes=1)
+
+#: How long a reply may take, RFC 5321 §4.5.3.2. It names no time for EHLO, STARTTLS, AUTH, RSET and QUIT.
+REPLY_TIMES: dict[Phase | Step, timedelta] = {
+    Phase.GREETING: 5 * _MINUTE,
+    Phase.EHLO: 5 * _MINUTE,
+    Phase.HELO: 5 * _MINUTE,
+    Phase.STARTTLS: 2 * _MINUTE,
+    Phase.AUTH: 2 * _MINUTE,
+    Phase.QUIT: timedelta(seconds=10),  # nothing depends on it
+    Step.RSET: 5 * _MINUTE,
+    Step.MAIL: 5 * _MINUTE,
+    Step.RCPT: 5 * _MINUTE,
+    Step.DATA: 2 * _MINUTE,
+    Step.CONTENT: 10 * _MINUTE,
+}
+
+#: How long it may take until the server has taken a piece of content, RFC 5321 §4.5.3.2.5.
+BLOCK_TIME = 3 * _MINUTE
+
+
+def _no_a_labels(domain: str) -> str:
+    raise ValueError("no IDNA here")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """How to speak to a server.
+
+    `tls_is_on` says that TLS began with the connection. A password travels in clear only with
+    `clear_password`. `mechanisms` may be used, in this order. With `pipelining` off, or not offered, each
+    command waits for its reply.
+    """
+
+    helo_name: str
+    starttls: StartTls = StartTls.REQUIRED
+    tls_is_on: bool = False
+    credentials: sasl.Credentials | None = None
+    mechanisms: tuple[str, ...] = tuple(sasl.CLIENT_MECHANISMS)
+    clear_password: bool = False
+    pipelining: bool = True
+    lmtp: bool = False
+    window_bytes: int = 64 * 1024
+    window_transactions: int = 64
+    to_a_labels: ToALabels = _no_a_labels
+
+
+@dataclass(frozen=True, slots=True)
+class TlsWanted:
+    """The shell must start TLS now, then call `tls_started`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The session stands: messages may be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """A message is through: one verdict per recipient of its envelope, in order."""
+
+    number: int
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over before we said QUIT. `reason` stands behind the server's name."""
+
+    culprit: Culprit
+    reason: str
+    status: Status | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quitted:
+    """QUIT was answered: the connection can be closed."""
+
+
+Event = TlsWanted | Ready | Verdicts | Ended | Quitted
+
+
+class Client:
+    """One session. `PeerError` leaves `next_event` when the server breaks the protocol; then `abandon`."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self.phase = Phase.GREETING
+        self.offered = Extensions()
+        self._options = options
+        self._tls_is_on = options.tls_is_on
+        self._parser = ReplyParser()
+        self._outbox = bytearray()
+        self._events: deque[Event] = deque()
+        self._pipeline: Pipeline | None = None
+        self._messages = 0
+        self._login: Login | None = None
+
+    # bytes in, events out
+
+    def receive(self, data: bytes) -> None:
+        self._parser.receive(data)
+
+    def next_event(self) -> Event | None:
+        """The next thing that happened, or None until more bytes come."""
+        while not self._events:
+            if self.phase in (Phase.TLS, Phase.CLOSED):
+                return None
+            if (reply := self._parser.next_reply()) is None:
+                return None
+            self._receive_reply(reply)
+        return self._events.popleft()
+
+    def abandon(self) -> None:
+        """The connection broke or was given up: what was completely sent and not answered is in doubt."""
+        self.phase = Phase.CLOSED
+        if self._pipeline is not None:
+            self._pipeline.abandon(None)
+            self._collect_verdicts(self._pipeline)
+
+    # bytes out
+
+    def data_to_send(self) -> bytes:
+        """What may leave now. When `body_of` names a message after it, content is next."""
+        data = bytes(self._outbox)
+        self._outbox.clear()
+        if self._pipeline is not None and self.phase is Phase.READY:
+            data += self._pipeline.data_to_send()
+            self._collect_verdicts(self._pipeline)
+        return data
+
+    @property
+    def body_of(self) -> int | None:
+        """The number of the message whose content must be sent now, through `body_data` and `body_end`."""
+        return self._pipeline.body_of if self._pipeline is not None else None
+
+    def body_data(self, chunk: bytes) -> bytes:
+        """A piece of content as it goes out. Raises `UsageError` when it is more than the message's size."""
+        return self._ready_pipeline().body_data(chunk)
+
+    def body_end(self) -> bytes:
+        """What follows the content. Raises `UsageError` when it was shorter than the message's size."""
+        data = self._ready_pipeline().body_end()
+        self._collect_verdicts(self._ready_pipeline())
+        return data
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether what `data_to_send` gives must not be shown to anybody."""
+        return self.phase is Phase.AUTH
+
+    # work
+
+    def start(self, message: Outgoing) -> int:
+        """Queues a message and returns its number. Its verdicts follow, whatever happens."""
+        pipeline = self._ready_pipeline()
+        self._messages += 1
+        pipeline.start(self._messages, message)
+        self._collect_verdicts(pipeline)
+        return self._messages
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many more messages and bytes fit into the window now."""
+        pipeline = self._pipeline
+        if pipeline is None or self.phase is not Phase.READY:
+            return 0, 0
+        messages = self._options.window_transactions - pipeline.jobs
+        room_bytes = pipeline.window_bytes - pipeline.bytes
+        if pipeline.transactions_left is not None:
+            messages = min(messages, pipeline.transactions_left)
+        return (messages, room_bytes) if messages > 0 and room_bytes > 0 else (0, 0)
+
+    @property
+    def is_pipelining(self) -> bool:
+        """Whether we run ahead of the replies."""
+        return self._pace() is not Pace.LOCK_STEP
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every message has its verdicts and every reply was read."""
+        return self._pipeline is not None and not self._pipeline.jobs and self._pipeline.awaited_step is None
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the server takes no more messages in this session."""
+        return self._pipeline is not None and self._pipeline.is_used_up
+
+    @property
+    def window_bytes(self) -> int:
+        return self._ready_pipeline().window_bytes
+
+    @window_bytes.setter
+    def window_bytes(self, value: int) -> None:
+        self._ready_pipeline().window_bytes = value
+
+    def quit(self) -> None:
+        """Says QUIT. Only when the session is idle."""
+        if self.phase is not Phase.READY or not self.is_idle:
+            raise UsageError("QUIT is for idle sessions")
+        self._say(Phase.QUIT, b"QUIT\r\n")
+
+    @property
+    def awaited(self) -> Phase | Step | None:
+        """What the next reply answers, or None when none is due; `REPLY_TIMES` says how long it may take.
+
+        The time counts from the last reply. While content is being sent none is due, and `BLOCK_TIME` applies.
+        """
+        if self.phase is not Phase.READY or self._pipeline is None:
+            return self.phase if self.phase in REPLY_TIMES else None
+        step = self._pipeline.awaited_step
+        return None if step is Step.CONTENT and not self._pipeline.is_content_complete else step
+
+    # the session
+
+    def tls_started(self) -> None:
+        """The handshake is done: what the server said before it counts no more (RFC 3207 §4.2)."""
+        if self.phase is not Phase.TLS:
+            raise UsageError("TLS was not wanted")
+        if self._parser.pending:
+            raise _injected()
+        self._tls_is_on = True
+        self.offered = Extensions()
+        self._say_hello()
+
+    def _receive_reply(self, status: Status) -> None:
+        if status.code == SHUTTING_DOWN_CODE and self.phase is not Phase.QUIT:
+            self._receive_421(status)
+            return
+        match self.phase:
+            case Phase.GREETING:
+                self._receive_greeting(status)
+            case Phase.EHLO | Phase.HELO:
+                self._receive_hello(status)
+            case Phase.STARTTLS:
+                self._receive_starttls(status)
+            case Phase.AUTH:
+                assert self._login is not None
+                self._receive_auth(self._login, status)
+            case Phase.READY:
+                pipeline = self._ready_pipeline()
+                pipeline.receive_reply(status)
+                self._collect_verdicts(pipeline)
+            case Phase.QUIT:
+                self.phase = Phase.CLOSED
+                self._events.append(Quitted())
+            case Phase.TLS | Phase.CLOSED:
+                raise UsageError("replies are not read in this phase")
+            case _:
+                assert_never(self.phase)
+
+    def _receive_421(self, status: Status) -> None:
+        if self._pipeline is not None:
+            self._pipeline.close(status)
+            self._collect_verdicts(self._pipeline)
+        self._end(Culprit.SESSION, f"closed the session: {status}", status)
+
+    def _receive_greeting(self, status: Status) -> None:
+        if status.is_success:
+            self._say_hello()
+        else:
+            self._end(Culprit.SESSION, f"refused the session: {status}", status)
+
+    def _say_hello(self) -> None:
+        verb = "LHLO" if self._options.lmtp else "EHLO"
+        self._say(Phase.EHLO, f"{verb} {self._options.helo_name}\r\n".encode())
+
+    def _receive_hello(self, status: Status) -> None:
+        if status.is_success:
+            if self.phase is Phase.EHLO:
+                self.offered = parse_ehlo(status.text)
+            self._after_hello()
+        elif self.phase is Phase.EHLO and status.is_permanent and not self._options.lmtp:  # RFC 5321 §3.2
+            self._say(Phase.HELO, f"HELO {self._options.helo_name}\r\n".encode())
+        else:
+            self._end(Culprit.SESSION, f"refused our name {self._options.helo_name}: {status}", status)
+
+    def _after_hello(self) -> None:
+        wants_tls = not self._tls_is_on and self._options.starttls is not StartTls.NEVER
+        if wants_tls and self.offered.starttls:
+            self._say(Phase.STARTTLS, b"STARTTLS\r\n")
+        elif wants_tls and self._options.starttls is StartTls.REQUIRED:
+            self._end(Culprit.TLS, "does not offer STARTTLS")
+        else:
+            self._after_tls()
+
+    def _receive_starttls(self, status: Status) -> None:
+        if status.is_success:
+            if self._parser.pending:
+                raise _injected()
+            self.phase = Phase.TLS
+            self._events.append(TlsWanted())
+        elif self._options.starttls is StartTls.REQUIRED:
+            self._end(Culprit.TLS, f"refused to start TLS: {status}", status)
+        else:
+            self._after_tls()
+
+    def _after_tls(self) -> None:
+        """TLS is on, or goes without saying: log in, if we have a name here."""
+        if self._options.credentials is None:
+            self._become_ready()
+        elif self._tls_is_on or self._options.clear_password:
+            self._login = Login(self._options.credentials, self._options.mechanisms, self.offered.auth)
+            self._authenticate(self._login)
+        else:
+            self._end(Culprit.LOGIN, "would get the password in clear, because there is no TLS")
+
+    def _authenticate(self, login: Login) -> None:
+        if (command := login.next_command()) is not None:
+            self._say(Phase.AUTH, command)
+        else:
+            offered = " ".join(self.offered.auth) or "none at all"
+            self._end(Culprit.LOGIN, f"offers no login that we can use (offered: {offered})")
+
+    def _receive_auth(self, login: Login, status: Status) -> None:
+        if status.is_success:
+            self._become_ready()
+        elif status.is_intermediate:
+            try:
+                self._outbox += login.answer(status)
+            except PeerError as error:
+                self._end(Culprit.LOGIN, f"spoiled the login: {error.status.text}", status)
+        elif login.may_go_on(status):
+            self._authenticate(login)
+        else:
+            self._end(Culprit.LOGIN, f"refused the login of {login.username}: {status}", status)
+
+    def _become_ready(self) -> None:
+        self.phase = Phase.READY
+        self._pipeline = Pipeline(
+            self.offered,
+            self._pace(),
+            window_bytes=self._options.window_bytes,
+            lmtp=self._options.lmtp,
+            to_a_labels=self._options.to_a_labels,
+        )
+        self._events.append(Ready())
+
+    def _pace(self) -> Pace:
+        if not (self._options.pipelining and self.offered.pipelining):
+            return Pace.LOCK_STEP
+        return Pace.STREAM if self.offered.chunking else Pace.GROUP
+
+    def _say(self, phase: Phase, command: bytes) -> None:
+        self.phase = phase
+        self._outbox += command
+
+    def _end(self, culprit: Culprit, reason: str, status: Status | None = None) -> None:
+        self.phase = Phase.CLOSED
+        self._events.append(Ended(culprit, reason, status))
+
+    def _ready_pipeline(self) -> Pipeline:
+        if self._pipeline is None:
+            raise UsageError("the session is not ready yet")
+        return self._pipeline
+
+    def _collect_verdicts(self, pipeline: Pipeline) -> None:
+        self._events.extend(Verdicts(number, verdicts) for number, verdicts in pipeline.finished())
+
+
+def _injected() -> PeerError:
+    return PeerError(Status(451, "4.5.0", "plain text behind the reply to STARTTLS"))  # RFC 3207 §6

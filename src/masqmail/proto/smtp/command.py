@@ -1,0 +1,311 @@
+"""SMTP command lines read into values: RFC 5321 §4.1.1 and the extensions we offer.
+
+>>> parse_command(b"RCPT TO:<ann@example.org>")
+Rcpt(recipient=Recipient(mailbox=Mailbox(local_part='ann', domain='example.org'), notify=None, orcpt=''))
+
+Strict, but for three things: blanks after the colon of MAIL and RCPT, blanks at the end of a line (both are
+common), and a mailbox without a domain, which is for policy to accept or refuse.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from masqmail.mail.address import MAX_PATH_BYTES, AddressError, Mailbox, scan_mailbox
+from masqmail.mail.envelope import Body, Recipient, Ret
+from masqmail.mail.status import BAD_ARGUMENTS, NOT_IMPLEMENTED, SYNTAX_ERROR, Status
+from masqmail.proto.errors import PeerError
+from masqmail.proto.smtp import parameters as read
+
+MAX_LINE_BYTES = 512 - 2  # RFC 5321 §4.5.3.1.4, without the CRLF
+MAX_ENVELOPE_LINE_BYTES = 4096 - 2  # MAIL and RCPT with every extension's parameters
+MAX_AUTH_LINE_BYTES = 12288 - 2  # RFC 4954 §4.1
+MAX_HELO_BYTES = 255  # RFC 5321 §4.5.3.1.2
+
+BAD_REVERSE_PATH = Status(501, "5.1.7", "That is not a valid reverse-path")
+BAD_FORWARD_PATH = Status(501, "5.1.3", "That is not a valid forward-path")
+NEEDS_SMTPUTF8 = Status(553, "5.6.7", "An address beyond ASCII needs the SMTPUTF8 parameter")  # RFC 6531 §3.5
+NOT_SMTP = Status(421, "4.7.0", "This is a mail server, it speaks SMTP and not HTTP")
+#: How many octets follow is unknown then, and none of them may be read as a command: close after it.
+BAD_CHUNK_SIZE = Status(501, "5.5.4", "BDAT needs the size of its chunk, closing")
+
+
+class Verb(Enum):
+    """The commands the server knows. BDAT with LAST has another effect than without, so it counts as its own."""
+
+    EHLO = "EHLO"
+    HELO = "HELO"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    BDAT = "BDAT"
+    BDAT_LAST = "BDAT LAST"
+    RSET = "RSET"
+    NOOP = "NOOP"
+    VRFY = "VRFY"
+    HELP = "HELP"
+    QUIT = "QUIT"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """EHLO (`is_extended`) or HELO with the name the client gives itself."""
+
+    verb: Verb
+    name: str
+
+    @property
+    def is_extended(self) -> bool:
+        return self.verb is Verb.EHLO
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """MAIL. `size_bytes` is what the client estimates, None when it says nothing."""
+
+    verb: ClassVar[Verb] = Verb.MAIL
+    reverse_path: Mailbox | None
+    size_bytes: int | None = None
+    body: Body = Body.SEVEN_BIT
+    smtputf8: bool = False
+    ret: Ret | None = None
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """RCPT."""
+
+    verb: ClassVar[Verb] = Verb.RCPT
+    recipient: Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT: `size_bytes` octets of the message follow at once, RFC 3030 §2."""
+
+    size_bytes: int
+    is_last: bool
+
+    @property
+    def verb(self) -> Verb:
+        return Verb.BDAT_LAST if self.is_last else Verb.BDAT
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH: a mechanism in upper case, and the initial response still in base64 (RFC 4954 §4)."""
+
+    verb: ClassVar[Verb] = Verb.AUTH
+    mechanism: str
+    initial: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Auth(mechanism={self.mechanism!r}, initial=…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Simple:
+    """A command whose arguments, if it has any, change nothing."""
+
+    verb: Verb
+
+
+Command = Hello | Mail | Rcpt | Bdat | Auth | Simple
+
+_VRFY = Simple(Verb.VRFY)
+_BLANKS = " \t"
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# What may stand in a trace field without quoting; names of computers in homes keep to no RFC.
+_HELO_NAME = re.compile(r"[A-Za-z0-9_.:\[\]!#$%&'*+/=?^`{|}~-]+")
+_SOURCE_ROUTE = re.compile(r"@[^@,:<> ]+(?:,@[^@,:<> ]+)*:(?=.)")  # RFC 5321 §4.1.2
+_QUOTED_PATH = re.compile(r'<[^"<>]*"(?:[^"\\]|\\.)*"[^">]*>')
+_BDAT = re.compile(r"(\d{1,20})(?: +(LAST))?", re.ASCII | re.IGNORECASE)
+_AUTH = re.compile(r"([A-Za-z0-9_-]{1,20})(?: +(\S+))?")  # RFC 4422 §3.1
+_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})
+_RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
+_HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"})
+_UNOFFERED = frozenset(
+    {"EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "LHLO", "BURL", "XCLIENT", "XFORWARD"}
+)
+
+
+def max_line_bytes(start: bytes) -> int:
+    """How long a command line may be, without its CRLF, that begins with these five bytes."""
+    verb = start.upper()
+    if verb in (b"MAIL ", b"RCPT "):
+        return MAX_ENVELOPE_LINE_BYTES
+    return MAX_AUTH_LINE_BYTES if verb == b"AUTH " else MAX_LINE_BYTES
+
+
+def parse_command(line: bytes) -> Command:
+    """Reads a command line without its CRLF. Raises `PeerError` with the reply for everything else."""
+    if _CONTROL.search(line):
+        raise PeerError(SYNTAX_ERROR)
+    try:
+        text = line.decode("utf-8").rstrip(_BLANKS)
+    except UnicodeDecodeError:
+        raise PeerError(SYNTAX_ERROR) from None
+    name, _, arguments = text.partition(" ")
+    name = name.upper()
+    if (parser := _PARSERS.get(name)) is not None:
+        return parser(arguments)
+    if name in _HTTP:
+        raise PeerError(NOT_SMTP)
+    raise PeerError(NOT_IMPLEMENTED if name in _UNOFFERED else SYNTAX_ERROR)
+
+
+def traceable(line: bytes) -> bytes:
+    """A command line as a trace may show it: nothing that might be part of a log-in."""
+    verb = line[:8].split(b" ")[0].upper().decode("ascii", "replace")
+    if verb in _PARSERS and verb != Verb.AUTH.value:
+        return line
+    return b"%s (%d bytes hidden)" % (verb.encode() if verb == Verb.AUTH.value else b"?", len(line))
+
+
+def _hello(verb: Verb) -> Callable[[str], Command]:
+    def parse(arguments: str) -> Command:
+        if not _HELO_NAME.fullmatch(arguments) or len(arguments) > MAX_HELO_BYTES:
+            raise _bad(f"{verb.value} needs the name of your host")
+        return Hello(verb, arguments)
+
+    return parse
+
+
+def _simple(verb: Verb) -> Callable[[str], Command]:
+    """For commands that take no argument (RFC 5321 §4.3.2: 501 when one comes)."""
+    command = Simple(verb)
+
+    def parse(arguments: str) -> Command:
+        if arguments:
+            raise _bad(f"{verb.value} takes no argument")
+        return command
+
+    return parse
+
+
+def _with_text(verb: Verb) -> Callable[[str], Command]:
+    """For commands whose argument changes nothing here, RFC 5321 §4.1.1.8, §4.1.1.9."""
+    command = Simple(verb)
+    return lambda arguments: command
+
+
+def _vrfy(arguments: str) -> Command:
+    if not arguments:
+        raise _bad("VRFY needs an address")
+    return _VRFY
+
+
+def _mail(arguments: str) -> Command:
+    path, rest = _split_path(arguments, "FROM:", BAD_REVERSE_PATH)
+    reverse_path = _read_mailbox(path, BAD_REVERSE_PATH) if path else None
+    if not rest:
+        return _checked(Mail(reverse_path))
+    given = read.parse_parameters(rest)
+    read.refuse_others(given, _MAIL_PARAMETERS)
+    if given.get("SMTPUTF8") is not None or given.get("AUTH", "") is None:  # RFC 6531 §3.4, RFC 4954 §5
+        raise PeerError(BAD_ARGUMENTS)
+    return _checked(
+        Mail(
+            reverse_path,
+            size_bytes=read.read_size(given["SIZE"]) if "SIZE" in given else None,
+            body=read.read_body(given["BODY"]) if "BODY" in given else Body.SEVEN_BIT,
+            smtputf8="SMTPUTF8" in given,
+            ret=read.read_ret(given["RET"]) if "RET" in given else None,
+            envid=read.read_envid(given["ENVID"]) if "ENVID" in given else "",
+        )
+    )
+
+
+def _checked(mail: Mail) -> Mail:
+    if mail.reverse_path is not None and mail.reverse_path.needs_smtputf8 and not mail.smtputf8:
+        raise PeerError(NEEDS_SMTPUTF8)
+    return mail
+
+
+def _rcpt(arguments: str) -> Command:
+    path, rest = _split_path(arguments, "TO:", BAD_FORWARD_PATH)
+    mailbox = _read_mailbox(path, BAD_FORWARD_PATH)
+    if not rest:
+        return Rcpt(Recipient(mailbox))
+    given = read.parse_parameters(rest)
+    read.refuse_others(given, _RCPT_PARAMETERS)
+    notify = read.read_notify(given["NOTIFY"]) if "NOTIFY" in given else None
+    return Rcpt(Recipient(mailbox, notify, read.read_orcpt(given["ORCPT"]) if "ORCPT" in given else ""))
+
+
+def _split_path(arguments: str, keyword: str, status: Status) -> tuple[str, str]:
+    """What stands between the angle brackets, and the parameters behind them."""
+    if arguments[: len(keyword)].upper() != keyword:
+        raise _bad(f"Expected {keyword}<address>")
+    start = len(keyword)
+    while arguments.startswith(" ", start):
+        start += 1
+    end = _path_end(arguments, start)
+    if not arguments.startswith("<", start) or end < 0:
+        raise PeerError(status)
+    rest = arguments[end + 1 :]
+    if rest and rest[0] != " ":
+        raise PeerError(status)
+    return arguments[start + 1 : end], rest
+
+
+def _path_end(text: str, start: int) -> int:
+    """The index of the bracket that closes the path; one inside a quoted local-part does not."""
+    end = text.find(">", start)
+    if '"' not in text[start:end]:
+        return end
+    quoted = _QUOTED_PATH.match(text, start)
+    return quoted.end() - 1 if quoted else -1
+
+
+def _read_mailbox(path: str, status: Status) -> Mailbox:
+    """The mailbox of a path. A source route before it is dropped, RFC 5321 §3.6.1 and appendix C."""
+    route = _SOURCE_ROUTE.match(path) if path.startswith("@") else None
+    start = route.end() if route else 0
+    try:
+        mailbox, end = scan_mailbox(path, start)
+    except AddressError:
+        raise PeerError(status) from None
+    if end != len(path) or len(path) - start + 2 > MAX_PATH_BYTES:  # RFC 5321 §4.5.3.1.3
+        raise PeerError(status)
+    return mailbox
+
+
+def _bdat(arguments: str) -> Command:
+    match = _BDAT.fullmatch(arguments)
+    if match is None:
+        raise PeerError(BAD_CHUNK_SIZE)
+    return Bdat(int(match[1]), match[2] is not None)
+
+
+def _auth(arguments: str) -> Command:
+    match = _AUTH.fullmatch(arguments)
+    if match is None:
+        raise _bad("AUTH needs a mechanism")
+    return Auth(match[1].upper(), match[2].encode() if match[2] else None)
+
+
+def _bad(text: str) -> PeerError:
+    return PeerError(BAD_ARGUMENTS.with_text(text))
+
+
+_PARSERS: dict[str, Callable[[str], Command]] = {
+    "EHLO": _hello(Verb.EHLO),
+    "HELO": _hello(Verb.HELO),
+    "MAIL": _mail,
+    "RCPT": _rcpt,
+    "DATA": _simple(Verb.DATA),
+    "BDAT": _bdat,
+    "RSET": _simple(Verb.RSET),
+    "NOOP": _with_text(Verb.NOOP),
+    "VRFY": _vrfy,
+    "HELP": _with_text(Verb.HELP),
+    "QUIT": _simple(Verb.QUIT),
+    "STARTTLS": _simple(Verb.STARTTLS),
+    "AUTH": _auth,
+}

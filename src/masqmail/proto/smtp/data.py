@@ -1,0 +1,78 @@
+"""Message text on its way in: the end of DATA (RFC 5321 §4.1.1.4, §4.5.2) and the pieces of BDAT (RFC 3030).
+
+Both work on whole buffers, never line by line, and both judge the text with a `TextCheck`.
+"""
+
+from masqmail.proto.lines import TextCheck
+
+END_OF_DATA = b"\r\n.\r\n"
+_STUFFED = b"\r\n."
+
+
+class DataReader:
+    """Takes the dots out of what follows DATA and finds its end: CRLF.CRLF and nothing else.
+
+    The first CRLF of that sequence may be the one behind the DATA command (RFC 5321 §4.1.1.4), which is why
+    reading starts with it.
+    """
+
+    def __init__(self, check: TextCheck) -> None:
+        self._check = check
+        self._held = b"\r\n"
+        self._has_text = False  # the CRLF we began with is behind us
+
+    @property
+    def is_end_doubtful(self) -> bool:
+        """Whether CR CRLF.CRLF ended the text. A client may not have meant that as the end: what follows
+        could come from inside a message, so no command may be read from it."""
+        return self._check.ends_in_cr
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """More of the stream in; the text found and, once the text has ended, what follows it (else None)."""
+        data = self._held + data
+        dot = data.find(_STUFFED)  # the end, or the first dot to take out
+        end = data.find(END_OF_DATA, dot) if dot >= 0 else -1
+        if end >= 0:
+            self._held = b""
+            text = self._unstuff(data[:end], b"\r\n", has_dots=dot < end)
+            self._check.finish()
+            return text, data[end + len(END_OF_DATA) :]
+        keep = _begun_end(data)
+        self._held = data[len(data) - keep :]
+        return self._unstuff(data[: len(data) - keep], b"", has_dots=dot >= 0), None
+
+    def _unstuff(self, text: bytes, line_end: bytes, *, has_dots: bool) -> bytes:
+        self._check.feed(text)
+        text += line_end
+        if has_dots:
+            text = text.replace(_STUFFED, b"\r\n")
+        if not self._has_text and text:
+            self._has_text = True
+            return text[2:]
+        return text
+
+
+class ChunkReader:
+    """Joins the chunks of one message. They end anywhere, also between a CR and its LF."""
+
+    def __init__(self, check: TextCheck) -> None:
+        self._check = check
+        self._end = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """A piece of a chunk, which needs no change."""
+        self._check.feed(chunk)
+        self._end = (self._end + chunk[-2:])[-2:]
+
+    def finish(self) -> bytes:
+        """After the last chunk: the line end that is missing, if one is. Ours; RFC 3030 wants none added."""
+        self._check.finish()
+        return b"" if self._end in (b"", b"\r\n") else b"\r\n"
+
+
+def _begun_end(data: bytes) -> int:
+    """How many bytes at the end of `data` could be the beginning of the end of the text."""
+    for size in range(len(END_OF_DATA) - 1, 0, -1):
+        if data.endswith(END_OF_DATA[:size]):
+            return size
+    return 0

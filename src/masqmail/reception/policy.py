@@ -1,0 +1,92 @@
+"""What the SMTP server asks the rest of the program: who may send what to whom.
+
+`Session` is what is known of a client, `Policy` decides by it; the daemon implements it from the configuration.
+"""
+
+import ssl
+from dataclasses import dataclass
+from typing import Protocol
+
+from masqmail.mail.envelope import Recipient
+from masqmail.mail.status import Status
+from masqmail.mail.trace import client_clause, local_clause
+from masqmail.net.stream import PeerCredentials
+from masqmail.net.tls import TlsInfo
+from masqmail.proto.sasl import Credentials
+from masqmail.proto.smtp.command import Mail
+from masqmail.proto.smtp.session import Offers
+from masqmail.settings import HostPort
+from masqmail.spool.intake import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One client. Over the Unix socket it has `credentials` and no `peer`.
+
+    `helo_name` is what it calls itself, which proves nothing; `user` is who logged in, or empty.
+    """
+
+    id: int
+    peer: HostPort | None = None
+    credentials: PeerCredentials | None = None
+    tls: TlsInfo | None = None
+    helo_name: str = ""
+    user: str = ""
+
+    @property
+    def client(self) -> str:
+        """Who it is, for logs: an address with port, or a uid."""
+        if self.credentials is not None:
+            return f"uid {self.credentials.uid}"
+        return str(self.peer) if self.peer is not None else "unknown"
+
+
+class Policy(Protocol):
+    """Decides; asked anew each time, so that a reloaded configuration counts at once.
+
+    A refusal is a `Status` of 4yz or 5yz. An exception is a fault of ours: the client gets 451.
+    """
+
+    def offers(self, session: Session) -> Offers:
+        """What EHLO announces: bounds, STARTTLS when there is a certificate, AUTH when it is allowed now."""
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """For STARTTLS and for implicit TLS; None when there is no certificate."""
+
+    def check_sender(self, session: Session, mail: Mail) -> Status: ...
+
+    def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status: ...
+
+    async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
+        """The user who logged in, or None. The delay after a failure is not its business."""
+
+    def origin(self, session: Session, protocol: str) -> Origin:
+        """Where a message of this session comes from; see `network_origin` and `local_origin`."""
+
+
+def network_origin(session: Session, protocol: str, *, is_submission: bool) -> Origin:
+    """For a message that came over TCP."""
+    address = session.peer.host if session.peer is not None else ""
+    description = f"{address} ({session.helo_name})" if session.helo_name else address
+    return Origin(
+        description=f"{session.user} at {description}" if session.user else description,
+        protocol=protocol,
+        client_host=session.helo_name,
+        client_address=address,
+        user=session.user,
+        is_submission=is_submission,
+        received_clause=client_clause(session.helo_name, address),
+    )
+
+
+def local_origin(uid: int, user: str, *, full_name: str = "", protocol: str = "local") -> Origin:
+    """For a message that a user of this host handed in over the Unix socket; `user` is the account's name."""
+    return Origin(
+        description=f"{user} (uid {uid})" if user else f"uid {uid}",
+        protocol=protocol,
+        user=user,
+        full_name=full_name,
+        uid=uid,
+        is_submission=True,
+        received_clause=local_clause(user, uid),
+    )

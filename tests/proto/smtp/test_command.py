@@ -1,0 +1,188 @@
+"""Command lines to values, and what is refused with which reply."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masqmail.mail.address import Mailbox
+from masqmail.mail.envelope import Body, Notify, Recipient, Ret
+from masqmail.proto.errors import PeerError
+from masqmail.proto.smtp.command import (
+    MAX_AUTH_LINE_BYTES,
+    MAX_ENVELOPE_LINE_BYTES,
+    MAX_LINE_BYTES,
+    Auth,
+    Bdat,
+    Command,
+    Hello,
+    Mail,
+    Rcpt,
+    Simple,
+    Verb,
+    max_line_bytes,
+    parse_command,
+    traceable,
+)
+
+ANN = Mailbox("ann", "example.org")
+BOB = Mailbox("bob", "example.net")
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (b"EHLO laptop.example.net", Hello(Verb.EHLO, "laptop.example.net")),
+        (b"ehlo LAPTOP  ", Hello(Verb.EHLO, "LAPTOP")),
+        (b"HELO [192.0.2.1]", Hello(Verb.HELO, "[192.0.2.1]")),
+        (b"HELO [IPv6:2001:db8::1]", Hello(Verb.HELO, "[IPv6:2001:db8::1]")),
+        (b"HELO my_pc", Hello(Verb.HELO, "my_pc")),
+        (b"MAIL FROM:<ann@example.org>", Mail(ANN)),
+        (b"mail from:<ann@example.org>", Mail(ANN)),
+        (b"MAIL FROM:  <ann@example.org>", Mail(ANN)),
+        (b"MAIL FROM:<>", Mail(None)),
+        (b"MAIL FROM:<ann>", Mail(Mailbox("ann"))),
+        (b"MAIL FROM:<@a.example,@b.example:ann@example.org>", Mail(ANN)),
+        (b'MAIL FROM:<"a>b c"@example.org> SIZE=5', Mail(Mailbox("a>b c", "example.org"), size_bytes=5)),
+        (b"MAIL FROM:<ann@example.org> size=0", Mail(ANN, size_bytes=0)),
+        (b"MAIL FROM:<ann@example.org>  BODY=8BITMIME ", Mail(ANN, body=Body.EIGHT_BIT)),
+        (b"MAIL FROM:<ann@example.org> BODY=7bit AUTH=<>", Mail(ANN)),
+        (b"MAIL FROM:<ann@example.org> SMTPUTF8", Mail(ANN, smtputf8=True)),
+        (
+            b"MAIL FROM:<ann@example.org> RET=hdrs ENVID=a+2Bb",
+            Mail(ANN, ret=Ret.HDRS, envid="a+b"),
+        ),
+        ("MAIL FROM:<äni@example.org> SMTPUTF8".encode(), Mail(Mailbox("äni", "example.org"), smtputf8=True)),
+        (b"RCPT TO:<bob@example.net>", Rcpt(Recipient(BOB))),
+        (b"RCPT TO:<Postmaster>", Rcpt(Recipient(Mailbox("Postmaster")))),
+        (b"RCPT TO:<@gate.example:bob@example.net>", Rcpt(Recipient(BOB))),
+        (b"RCPT TO:<bob@example.net> NOTIFY=never", Rcpt(Recipient(BOB, Notify.NEVER))),
+        (
+            b"RCPT TO:<bob@example.net> NOTIFY=DELAY,SUCCESS ORCPT=rfc822;Bob+2Bx@example.net",
+            Rcpt(Recipient(BOB, Notify.DELAY | Notify.SUCCESS, "rfc822;Bob+x@example.net")),
+        ),
+        (b"DATA", Simple(Verb.DATA)),
+        (b"DATA ", Simple(Verb.DATA)),
+        (b"RSET", Simple(Verb.RSET)),
+        (b"NOOP anything", Simple(Verb.NOOP)),
+        (b"VRFY ann", Simple(Verb.VRFY)),
+        (b"HELP", Simple(Verb.HELP)),
+        (b"QUIT", Simple(Verb.QUIT)),
+        (b"STARTTLS", Simple(Verb.STARTTLS)),
+        (b"BDAT 100", Bdat(100, is_last=False)),
+        (b"BDAT 0 last", Bdat(0, is_last=True)),
+        (b"AUTH plain", Auth("PLAIN", None)),
+        (b"AUTH PLAIN AGEAYg==", Auth("PLAIN", b"AGEAYg==")),
+    ],
+)
+def test_a_command_line_becomes_a_value(line: bytes, command: Command) -> None:
+    assert parse_command(line) == command
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"", "500 5.5.2"),
+        (b"HELLO there", "500 5.5.2"),
+        (b" QUIT", "500 5.5.2"),
+        (b"QUIT\0", "500 5.5.2"),
+        (b"NOOP \x7f", "500 5.5.2"),
+        (b"MAIL FROM:<\xff@example.org>", "500 5.5.2"),
+        (b"EXPN list", "502 5.5.1"),
+        (b"ETRN example.org", "502 5.5.1"),
+        (b"GET / HTTP/1.1", "421 4.7.0"),
+        (b"CONNECT mail.example.net:25 HTTP/1.1", "421 4.7.0"),
+        (b"EHLO", "501 5.5.4"),
+        (b"HELO two words", "501 5.5.4"),
+        (b"HELO (comment)", "501 5.5.4"),
+        ("HELO häuschen".encode(), "501 5.5.4"),
+        (b"HELO " + b"x" * 256, "501 5.5.4"),
+        (b"MAIL", "501 5.5.4"),
+        (b"MAIL FROM", "501 5.5.4"),
+        (b"MAIL TO:<ann@example.org>", "501 5.5.4"),
+        (b"MAIL FROM:", "501 5.1.7"),
+        (b"MAIL FROM:ann@example.org", "501 5.1.7"),
+        (b"MAIL FROM:<ann@example.org", "501 5.1.7"),
+        (b"MAIL FROM:<ann@example.org>SIZE=1", "501 5.1.7"),
+        (b"MAIL FROM:<ann@@example.org>", "501 5.1.7"),
+        (b'MAIL FROM:<"ann@example.org>', "501 5.1.7"),
+        (b"MAIL FROM:< ann@example.org>", "501 5.1.7"),
+        (b"MAIL FROM:<@a.example:>", "501 5.1.7"),
+        (b"MAIL FROM:<ann@example.org> SIZE", "501 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> SIZE=-1", "501 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> SIZE=" + b"9" * 21, "501 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> SIZE=1 size=1", "501 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> BODY", "501 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> BODY=BINARYMIME", "555 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> ORCPT=rfc822;x", "555 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> AUTH", "501 5.5.4"),
+        (b"MAIL FROM:<ann@example.org> SMTPUTF8=1", "501 5.5.4"),
+        ("MAIL FROM:<äni@example.org>".encode(), "553 5.6.7"),
+        (b"RCPT TO:<>", "501 5.1.3"),
+        (b"RCPT TO:<bob@" + b"x" * 250 + b".net>", "501 5.1.3"),
+        (b"RCPT TO:<bob@example.net> SIZE=1", "555 5.5.4"),
+        (b"DATA now", "501 5.5.4"),
+        (b"RSET all", "501 5.5.4"),
+        (b"VRFY", "501 5.5.4"),
+        (b"BDAT", "501 5.5.4"),
+        (b"BDAT x", "501 5.5.4"),
+        (b"BDAT -1", "501 5.5.4"),
+        (b"BDAT 1 FIRST", "501 5.5.4"),
+        (b"AUTH", "501 5.5.4"),
+        (b"AUTH PLAIN two words", "501 5.5.4"),
+    ],
+)
+def test_what_is_no_command_is_refused(line: bytes, reply: str) -> None:
+    with pytest.raises(PeerError) as caught:
+        parse_command(line)
+    assert str(caught.value).startswith(reply)
+
+
+def test_a_path_of_256_octets_is_the_longest() -> None:
+    longest = b"a" * 60 + b"@" + b"b" * 63 + (b"." + b"c" * 63) * 2 + b"." + b"d"
+    longest += b"d" * (254 - len(longest))
+    assert isinstance(parse_command(b"RCPT TO:<" + longest + b">"), Rcpt)
+    with pytest.raises(PeerError):
+        parse_command(b"RCPT TO:<" + longest + b"d>")
+
+
+@pytest.mark.parametrize(
+    ("start", "limit"),
+    [
+        (b"", MAX_LINE_BYTES),
+        (b"NOOP ", MAX_LINE_BYTES),
+        (b"MAIL", MAX_LINE_BYTES),
+        (b"mail ", MAX_ENVELOPE_LINE_BYTES),
+        (b"RCPT ", MAX_ENVELOPE_LINE_BYTES),
+        (b"Auth ", MAX_AUTH_LINE_BYTES),
+    ],
+)
+def test_some_commands_may_be_longer(start: bytes, limit: int) -> None:
+    assert max_line_bytes(start) == limit
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"MAIL FROM:<ann@example.org>", b"MAIL FROM:<ann@example.org>"),
+        (b"quit", b"quit"),
+        (b"AUTH PLAIN AGFubgBzZXNhbWU=", b"AUTH (27 bytes hidden)"),
+        (b"auth", b"AUTH (4 bytes hidden)"),
+        (b"AGFubgBzZXNhbWU=", b"? (16 bytes hidden)"),  # the rest of a log-in that was refused
+        (b"\xff\xff", b"? (2 bytes hidden)"),
+    ],
+)
+def test_a_trace_never_shows_what_might_be_a_secret(line: bytes, shown: bytes) -> None:
+    assert traceable(line) == shown
+
+
+def test_the_repr_of_auth_hides_the_initial_response() -> None:
+    assert "AGFubgBzZXNhbWU" not in repr(Auth("PLAIN", b"AGFubgBzZXNhbWU="))
+
+
+@given(st.binary(max_size=80) | st.text(alphabet='MAILFROMRCPTO:<>@\\" abc.=+;', max_size=80).map(str.encode))
+def test_no_line_raises_anything_but_a_peer_error(line: bytes) -> None:
+    for start in (b"", b"MAIL FROM:<", b"RCPT TO:<a@b> ORCPT=", b"MAIL FROM:<a@b> ", b"BDAT ", b"AUTH "):
+        with suppress(PeerError):
+            parse_command(start + line)

@@ -1,0 +1,580 @@
+"""The SMTP server's shell: what goes into the queue, when the 250 comes, time, TLS, logins, shutdown."""
+
+import base64
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+import trustme
+
+from masqmail.mail.address import Mailbox
+from masqmail.mail.envelope import Envelope, Recipient
+from masqmail.mail.status import MAILBOX_UNKNOWN, RECIPIENT_OK, SENDER_OK, START_INPUT, STORAGE_FULL, Status
+from masqmail.net.errors import ConnectionLost
+from masqmail.net.fake import stream_pair
+from masqmail.net.listen import bind_tcp, bind_unix
+from masqmail.net.stream import Stream, connect, connect_unix
+from masqmail.net.tls import client_context, server_context
+from masqmail.proto.sasl import Credentials
+from masqmail.proto.smtp.command import Mail
+from masqmail.proto.smtp.reply import ReplyParser
+from masqmail.proto.smtp.session import WAIT_SECONDS, Offers, Wait
+from masqmail.reception.policy import Session, local_origin, network_origin
+from masqmail.reception.smtp import LOGIN_FAILED, Service, accepted
+from masqmail.routing.route import RouteClass
+from masqmail.settings import HostPort
+from masqmail.spool.api import NewRecipient, TargetKind
+from masqmail.spool.intake import Intake, IntakeSettings, Origin, Refused, Resolution
+from masqmail.spool.memory import MemorySpool
+from masqmail.system.clock import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+ENVELOPE = b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\n"
+LOGIN = b"AUTH PLAIN " + base64.b64encode(b"\0ann\0sesame") + b"\r\n"
+WRONG_LOGIN = b"AUTH PLAIN " + base64.b64encode(b"\0ann\0guess") + b"\r\n"
+
+
+@dataclass
+class FakePolicy:
+    """Lets everybody do everything, but for what a test says."""
+
+    auth: bool = False
+    context: ssl.SSLContext | None = None
+    sender: Status = SENDER_OK
+    unknown: tuple[str, ...] = ()
+    fault: str = ""  # the name of a question that fails
+    asked: list[Session] = field(default_factory=list)
+
+    def _note(self, question: str, session: Session) -> None:
+        self.asked.append(session)
+        if question == self.fault:
+            raise RuntimeError("a mistake of ours")
+
+    def offers(self, session: Session) -> Offers:
+        return Offers("mail.example.net", 1_000_000, starttls=self.context is not None, auth=self.auth)
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        return self.context
+
+    def check_sender(self, session: Session, mail: Mail) -> Status:
+        self._note("sender", session)
+        return self.sender
+
+    def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status:
+        self._note("recipient", session)
+        return MAILBOX_UNKNOWN if str(recipient.mailbox) in self.unknown else RECIPIENT_OK
+
+    async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
+        self._note("authenticate", session)
+        return credentials.username if credentials.password.reveal() == "sesame" else None
+
+    def origin(self, session: Session, protocol: str) -> Origin:
+        self._note("origin", session)
+        if session.credentials is not None:
+            return local_origin(session.credentials.uid, "bob", protocol=protocol)
+        return network_origin(session, protocol, is_submission=True)
+
+
+@dataclass
+class FakeMessage:
+    """One message on its way in."""
+
+    intake: "FakeIntake"
+    envelope: Envelope
+    origin: Origin
+    content: bytes = b""
+    is_discarded: bool = False
+
+    def write(self, chunk: bytes) -> None:
+        if isinstance(self.intake.trouble, OSError):
+            raise self.intake.trouble
+        self.content += chunk
+
+    async def finish(self) -> str:
+        await self.intake.may_commit.wait()
+        if isinstance(self.intake.trouble, Refused):
+            raise self.intake.trouble
+        self.intake.stored.append(self)
+        return f"q{len(self.intake.stored)}"
+
+    def discard(self) -> None:
+        self.is_discarded = True
+
+
+@dataclass
+class FakeIntake:
+    """A queue in a list."""
+
+    trouble: Exception | None = None
+    room: bool = True
+    opened: list[FakeMessage] = field(default_factory=list)
+    stored: list[FakeMessage] = field(default_factory=list)
+    declared: int = 0
+
+    def __post_init__(self) -> None:
+        self.may_commit = anyio.Event()
+        self.may_commit.set()
+
+    def open(self, envelope: Envelope, origin: Origin, *, declared_size_bytes: int = 0) -> FakeMessage:
+        if not self.room:
+            raise Refused(STORAGE_FULL)
+        self.declared = declared_size_bytes
+        self.opened.append(FakeMessage(self, envelope, origin))
+        return self.opened[-1]
+
+
+class Client:
+    """Sends bytes and reads replies."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._parser = ReplyParser()
+
+    async def reply(self) -> str:
+        """The next reply in one line; empty at the end of the connection."""
+        while (status := self._parser.next_reply()) is None:
+            try:
+                data = await self.stream.receive(5)
+            except ConnectionLost:
+                return ""
+            if not data:
+                return ""
+            self._parser.receive(data)
+        return str(status)
+
+    async def ask(self, data: bytes) -> str:
+        self.stream.write(data)
+        return await self.reply()
+
+    async def greet(self) -> None:
+        await self.reply()
+        assert (await self.ask(b"EHLO laptop\r\n")).startswith("250")
+
+
+@dataclass
+class House:
+    """A service with everything around it."""
+
+    policy: FakePolicy
+    intake: FakeIntake
+    clock: FakeClock
+    service: Service
+    tasks: anyio.abc.TaskGroup
+
+    def connect(self) -> Client:
+        client, server = stream_pair()
+        self.tasks.start_soon(self._serve, server)
+        return Client(client)
+
+    async def _serve(self, stream: Stream) -> None:
+        try:
+            await self.service.handle(stream)
+            await stream.aclose()
+        except ConnectionLost:
+            pass
+
+    async def greeted(self) -> Client:
+        client = self.connect()
+        await client.greet()
+        return client
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with open_house() as house:
+        yield house
+
+
+@asynccontextmanager
+async def open_house() -> AsyncIterator[House]:
+    policy, intake, clock = FakePolicy(), FakeIntake(), FakeClock()
+    async with anyio.create_task_group() as tasks:
+        yield House(policy, intake, clock, Service(policy, intake, clock), tasks)
+        tasks.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the other tasks run until something is so."""
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_message_goes_into_the_queue_with_its_envelope_and_origin(house: House) -> None:
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    assert [await client.reply() for _ in range(3)] == [str(SENDER_OK), str(RECIPIENT_OK), str(START_INPUT)]
+    assert await client.ask(b"Subject: x\r\n\r\n..dot\r\n.\r\n") == str(accepted("q1"))
+    (message,) = house.intake.stored
+    assert message.content == b"Subject: x\r\n\r\n.dot\r\n"
+    assert message.envelope.reverse_path == Mailbox("ann", "example.org")
+    assert message.origin.protocol == "ESMTP"
+    assert message.origin.description == "192.0.2.1 (laptop)"
+    assert message.origin.received_clause == "from laptop ([192.0.2.1])"
+    assert await client.ask(b"QUIT\r\n") == "221 2.0.0 Goodbye"
+    assert await client.reply() == ""
+
+
+async def test_the_250_comes_only_after_the_commit(house: House) -> None:
+    house.intake.may_commit = anyio.Event()
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"BDAT 4 LAST\r\nhi\r\n")
+    await until(lambda: bool(house.intake.opened) and house.intake.opened[0].content == b"hi\r\n")
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
+    assert not house.intake.stored
+    house.intake.may_commit.set()
+    assert [await client.reply() for _ in range(3)][2] == str(accepted("q1"))
+    assert house.intake.stored
+
+
+async def test_replies_to_a_group_come_in_one_piece(house: House) -> None:
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"NOOP\r\nDATA\r\n")
+    assert (await client.stream.receive(5)).count(b"\r\n") == 4
+
+
+async def test_refusals_of_the_policy_reach_the_client(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "masqmail")
+    house.policy.unknown = ("bob@example.net",)
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    assert [(await client.reply())[:3] for _ in range(3)] == ["250", "550", "554"]
+    house.policy.sender = Status(530, "5.7.0", "Log in first")
+    assert await client.ask(b"RSET\r\n") == "250 2.0.0 OK"
+    assert await client.ask(b"MAIL FROM:<>\r\n") == "530 5.7.0 Log in first"
+    assert {record.getMessage() for record in caplog.records} == {"recipient refused", "message refused"}
+
+
+async def test_a_message_that_the_intake_refuses_is_answered_with_its_status(house: House) -> None:
+    house.intake.trouble = Refused(Status(554, "5.4.6", "In a loop"))
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n.\r\nNOOP\r\n")
+    assert [(await client.reply()) for _ in range(5)][3:] == ["554 5.4.6 In a loop", "250 2.0.0 OK"]
+    assert house.intake.opened[0].is_discarded
+
+
+async def test_without_room_data_is_refused_before_the_text(house: House) -> None:
+    house.intake.room = False
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    assert [await client.reply() for _ in range(3)][2] == str(STORAGE_FULL)
+
+
+async def test_the_declared_size_is_passed_on(house: House) -> None:
+    client = await house.greeted()
+    client.stream.write(b"MAIL FROM:<> SIZE=1234\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n")
+    for _ in range(3):
+        await client.reply()
+    assert house.intake.declared == 1234
+
+
+@pytest.mark.parametrize("question", ["sender", "recipient", "origin"])
+async def test_a_fault_of_ours_defers_and_the_session_goes_on(
+    house: House, question: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.policy.fault = question
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    replies = [await client.reply() for _ in range(3)]
+    assert any(reply.startswith("451 4.3.0") for reply in replies)
+    assert not any(reply.startswith("354") for reply in replies)
+    assert await client.ask(b"NOOP\r\n") == "250 2.0.0 OK"
+    assert "a mistake of ours" in caplog.text
+
+
+async def test_a_fault_while_storing_defers_the_message(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.intake.trouble = OSError(5, "Input/output error")
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\ntext\r\n.\r\n")
+    assert (await last_reply(client, 4)).startswith("451 4.3.0")
+    assert house.intake.opened[0].is_discarded
+    assert not house.intake.stored
+    assert "Input/output error" in caplog.text
+
+
+async def last_reply(client: Client, count: int) -> str:
+    """The last of so many replies."""
+    return [await client.reply() for _ in range(count)][-1]
+
+
+@pytest.mark.parametrize("text", [b"a\nb\r\n", b"x" * 1_000_001])
+async def test_a_message_with_a_fault_is_discarded_at_once(house: House, text: bytes) -> None:
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    await last_reply(client, 3)
+    client.stream.write(text)
+    await until(lambda: house.intake.opened[0].is_discarded)
+    assert (await client.ask(b"\r\n.\r\n"))[:3] in ("552", "554")
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind(house: House) -> None:
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\nhalf a mess")
+    await last_reply(client, 3)
+    client.stream.abort()
+    await until(lambda: house.intake.opened[0].is_discarded)
+    assert not house.intake.stored
+
+
+async def test_a_silent_client_is_sent_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WAIT_SECONDS, Wait.COMMAND, 0.0)
+    client = house.connect()
+    assert (await client.reply()).startswith("220")
+    assert (await client.reply()).startswith("421 4.4.2")
+    assert await client.reply() == ""
+
+
+# logging in
+
+
+async def test_a_login_is_checked_and_known_to_the_policy(house: House) -> None:
+    house.policy.auth = True
+    client = await house.greeted()
+    assert (await client.ask(LOGIN)).startswith("235 2.7.0")
+    client.stream.write(ENVELOPE + b"DATA\r\n.\r\n")
+    await last_reply(client, 4)
+    assert house.policy.asked[-1].user == "ann"
+    assert house.intake.stored[0].origin.user == "ann"
+    assert house.intake.stored[0].origin.protocol == "ESMTPA"
+
+
+async def test_each_failed_login_is_answered_later_than_the_one_before(house: House) -> None:
+    house.policy.auth = True
+    client = await house.greeted()
+    for seconds in (1, 2, 4, 8):
+        client.stream.write(WRONG_LOGIN)
+        await until(lambda: house.clock.sleepers == 1)
+        house.clock.advance(timedelta(seconds=seconds - 0.1))
+        await anyio.lowlevel.checkpoint()
+        assert house.clock.sleepers == 1
+        house.clock.advance(timedelta(seconds=0.2))
+        assert await client.reply() == str(LOGIN_FAILED)
+    client.stream.write(WRONG_LOGIN)
+    await until(lambda: house.clock.sleepers == 1)
+    house.clock.advance(timedelta(seconds=8.1))
+    assert await client.reply() == str(LOGIN_FAILED)
+    assert (await client.reply()).startswith("421")
+
+
+async def test_no_secret_is_logged_or_traced(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1, "masqmail")
+    house.policy.auth = True
+    client = await house.greeted()
+    client.stream.write(WRONG_LOGIN)
+    await until(lambda: house.clock.sleepers == 1)
+    house.clock.advance(timedelta(seconds=2))
+    await client.reply()
+    await client.ask(b"AUTH LOGIN\r\n")
+    await client.ask(base64.b64encode(b"ann") + b"\r\n")
+    assert (await client.ask(base64.b64encode(b"sesame") + b"\r\n")).startswith("235")
+    logged = "\n".join(f"{record.getMessage()} {vars(record).get('fields')}" for record in caplog.records)
+    assert "AUTH" in logged
+    assert "login failed" in logged
+    for secret in (b"guess", b"sesame", b"\0ann\0guess"):
+        assert secret.decode() not in logged
+        assert base64.b64encode(secret).decode() not in logged
+
+
+async def test_when_passwords_cannot_be_checked_the_client_may_come_back(house: House) -> None:
+    house.policy.auth, house.policy.fault = True, "authenticate"
+    client = await house.greeted()
+    assert (await client.ask(LOGIN)).startswith("454 4.7.0")
+    house.policy.fault = ""
+    assert (await client.ask(LOGIN)).startswith("235")
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For the server and its client."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    authority.issue_cert("mail.example.net").private_key_and_cert_chain_pem.write_to_path(str(folder / "both.pem"))
+    return server_context(folder / "both.pem"), client_context(ca_file=folder / "ca.pem")
+
+
+async def test_after_starttls_everything_is_said_again(
+    house: House, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    house.policy.context, client_tls = contexts
+    client = await house.greeted()
+    assert (await client.ask(b"STARTTLS\r\n")).startswith("220 2.0.0")
+    await client.stream.start_tls(client_tls, server_side=False, server_name="mail.example.net", timeout_seconds=5)
+    assert (await client.ask(b"MAIL FROM:<>\r\n")).startswith("503 5.5.1 Say EHLO")
+    assert (await client.ask(b"EHLO desk\r\n")).startswith("250")
+    client.stream.write(ENVELOPE + b"DATA\r\n.\r\n")
+    assert await last_reply(client, 4) == str(accepted("q1"))
+    assert house.intake.stored[0].origin.protocol == "ESMTPS"
+    assert house.policy.asked[-1].tls is not None
+    assert house.policy.asked[-1].helo_name == "desk"
+
+
+async def test_tls_may_begin_before_the_greeting(
+    house: House, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    house.policy.context, client_tls = contexts
+    client, server = stream_pair()
+    house.tasks.start_soon(house.service.handle_tls, server)
+    await client.start_tls(client_tls, server_side=False, server_name="mail.example.net", timeout_seconds=5)
+    speaker = Client(client)
+    assert (await speaker.reply()).startswith("220")
+    assert "STARTTLS" not in await speaker.ask(b"EHLO desk\r\n")
+
+
+async def test_when_the_certificate_is_gone_no_plain_text_follows_starttls(
+    house: House, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    house.policy.context = contexts[0]
+    client, server = stream_pair()
+    ended = anyio.Event()
+
+    async def serve() -> None:
+        with pytest.raises(Exception, match="no certificate"):
+            await house.service.handle(server)
+        await server.aclose()
+        ended.set()
+
+    house.tasks.start_soon(serve)
+    speaker = Client(client)
+    await speaker.greet()
+    house.policy.context = None
+    assert (await speaker.ask(b"STARTTLS\r\n")).startswith("220")
+    await ended.wait()
+    assert await speaker.reply() == ""
+
+
+# shutting down
+
+
+async def test_who_waits_idly_is_sent_away_at_once_when_the_program_stops(house: House) -> None:
+    client = await house.greeted()
+    await house.service.stop(grace_seconds=60)
+    assert (await client.reply()).startswith("421 4.3.2")
+    assert await client.reply() == ""
+
+
+async def test_a_running_transaction_is_finished_before_the_program_stops(house: House) -> None:
+    client, stopped = await house.greeted(), anyio.Event()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    await last_reply(client, 3)
+
+    async def stop() -> None:
+        await house.service.stop(grace_seconds=60)
+        stopped.set()
+
+    house.tasks.start_soon(stop)
+    await until(lambda: house.service.is_stopping)
+    assert await client.ask(b"text\r\n.\r\n") == str(accepted("q1"))
+    assert (await client.reply()).startswith("421 4.3.2")
+    await stopped.wait()
+    assert house.intake.stored
+
+
+async def test_a_transaction_that_takes_too_long_is_cut_off_when_the_program_stops(house: House) -> None:
+    client = await house.greeted()
+    client.stream.write(ENVELOPE)
+    await last_reply(client, 2)
+    await house.service.stop(grace_seconds=0)
+    assert (await client.reply()).startswith("421 4.3.2")
+
+
+async def test_what_is_being_committed_is_still_answered_when_the_program_stops(house: House) -> None:
+    house.intake.may_commit = anyio.Event()
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n.\r\n")
+    await until(lambda: bool(house.intake.opened))
+    house.tasks.start_soon(house.service.stop, 0)
+    await until(lambda: house.service.is_stopping)
+    house.intake.may_commit.set()
+    assert await last_reply(client, 4) == str(accepted("q1"))
+    assert (await client.reply()).startswith("421 4.3.2")
+
+
+async def test_nobody_connected_means_no_waiting(house: House) -> None:
+    await house.service.stop(grace_seconds=60)
+
+
+# with the queue itself, and over real sockets
+
+
+async def test_a_message_is_stored_with_its_trace_field_before_the_250() -> None:
+    clock, spool = FakeClock(), MemorySpool()
+    resolution = Resolution(
+        [NewRecipient("bob@example.net", "bob@example.net", TargetKind.REMOTE, RouteClass(("out",)))]
+    )
+    intake = Intake(spool, lambda envelope, facts: resolution, clock, IntakeSettings("mail.example.net", 1000))
+    service = Service(FakePolicy(), intake, clock)
+    async with anyio.create_task_group() as tasks:
+        client, server = stream_pair()
+        tasks.start_soon(service.handle, server)
+        speaker = Client(client)
+        await speaker.greet()
+        speaker.stream.write(ENVELOPE + b"DATA\r\nSubject: x\r\n\r\ntext\r\n.\r\n")
+        reply = await last_reply(speaker, 4)
+        (listed,) = await spool.listing()
+        queued = await spool.find(listed.message.queue_id)
+        assert queued is not None
+        assert reply == str(accepted(queued.message.queue_id))
+        assert queued.message.header.startswith(b"Received: from laptop ([192.0.2.1])\r\n\tby mail.example.net")
+        assert b" with ESMTP\r\n" in queued.message.header
+        assert b"".join(queued.message.body_chunks()) == b"text\r\n"
+        await speaker.ask(b"QUIT\r\n")
+
+
+def report(what: str, error: Exception) -> None:
+    raise AssertionError(what) from error
+
+
+async def test_over_tcp_the_surplus_client_is_refused(house: House) -> None:
+    sockets = bind_tcp(HostPort("127.0.0.1", 0))
+    listener = house.service.listener(sockets, max_connections=1, report=report)
+    house.tasks.start_soon(listener.serve)
+    address = HostPort("127.0.0.1", sockets[0].getsockname()[1])
+    first = Client(await connect(address, timeout_seconds=5))
+    await first.greet()
+    second = Client(await connect(address, timeout_seconds=5))
+    assert (await second.reply()).startswith("421 4.3.2 Too many connections")
+    assert (await first.ask(b"NOOP\r\n")).startswith("250")
+    assert (await first.ask(b"QUIT\r\n")).startswith("221")
+    first.stream.abort()
+    second.stream.abort()
+    listener.close()
+
+
+async def test_over_the_unix_socket_the_kernel_says_who_it_is(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "submit.sock"
+    listener = house.service.listener([bind_unix(path, 0o666)], max_connections=5, report=report)
+    house.tasks.start_soon(listener.serve)
+    client = Client(await connect_unix(path, timeout_seconds=5))
+    await client.greet()
+    client.stream.write(ENVELOPE + b"DATA\r\n.\r\n")
+    assert await last_reply(client, 4) == str(accepted("q1"))
+    (message,) = house.intake.stored
+    assert message.origin.uid is not None
+    assert message.origin.is_submission
+    assert message.origin.description == f"bob (uid {message.origin.uid})"
+    client.stream.abort()
+    listener.close()
+
+
+def test_a_session_says_who_it_is() -> None:
+    assert Session(1, HostPort("192.0.2.1", 40000)).client == "192.0.2.1:40000"
+    assert Session(1).client == "unknown"
+    assert (
+        network_origin(
+            Session(1, HostPort("2001:db8::1", 9), helo_name="x", user="ann"), "ESMTPA", is_submission=True
+        ).description
+        == "ann at 2001:db8::1 (x)"
+    )
+    assert local_origin(7, "").description == "uid 7"

@@ -1,0 +1,142 @@
+"""The real daemon as a process of its own, in a folder of the test's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.ports import free_port
+
+CONFIGURATION = """\
+[host]
+name = "laptop.example.org"
+local_domains = ["localhost", "laptop", "laptop.example.org"]
+
+[paths]
+spool = "{folder}/spool"
+runtime = "{folder}/run"
+
+[smtp]
+listen = ["127.0.0.1:{port}"]
+
+[local]
+delivery = "maildir"
+maildir = "{folder}/maildir"
+aliases = ["{folder}/aliases"]
+
+[links.line]
+detect = "manual"
+
+"""
+
+
+class Daemon:
+    """A configured MasqMail: start it, kill it, talk to it."""
+
+    def __init__(self, folder: Path, more: str = "", *, port: int | None = None, text: str = "") -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.config = folder / "masqmail.toml"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "aliases").touch()
+        self.configure(text or CONFIGURATION.format(folder=folder, port=self.port) + more)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "daemon.log"
+
+    def configure(self, text: str) -> None:
+        self.config.write_text(text)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment a user of this configuration would have."""
+        scripts = str(Path(sys.executable).parent)
+        return {**os.environ, "MASQMAIL_CONFIG": str(self.config), "PATH": f"{scripts}:{os.environ['PATH']}"}
+
+    def start(self, *, wait: bool = True) -> None:
+        """Starts the process; with `wait` returns when it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "masqmail.cli.main", "serve"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while self.masqmail("status", "--json").returncode != 0:
+            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the daemon does not run:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the daemon."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(timeout=30)
+        self.process = None
+        return code
+
+    def reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def masqmail(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._run([sys.executable, "-m", "masqmail.cli.main", *arguments])
+
+    def ask(self, *arguments: str) -> Any:
+        """The JSON a command prints."""
+        done = self.masqmail(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def sendmail(self, *arguments: str, message: bytes) -> subprocess.CompletedProcess[bytes]:
+        command = [str(Path(sys.executable).parent / "sendmail"), *arguments]
+        return subprocess.run(command, env=self.environment, input=message, capture_output=True, timeout=60)
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+
+    def queue(self) -> list[Any]:
+        found: list[Any] = self.ask("queue")
+        return found
+
+    def wait_for_empty_queue(self, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while waiting := self.queue():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"still in the queue: {json.dumps(waiting, indent=1)}\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
+    def mailbox(self) -> list[bytes]:
+        """What was delivered locally, with LF line ends."""
+        return [path.read_bytes() for path in sorted((self.folder / "maildir" / "new").glob("*"))]
+
+
+@contextmanager
+def running_daemon(folder: Path, more: str = "") -> Iterator[Daemon]:
+    """A daemon that runs for the length of a test."""
+    daemon = Daemon(folder, more)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None:
+            daemon.stop()

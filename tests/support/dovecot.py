@@ -1,0 +1,83 @@
+"""A private Dovecot: serves one Maildir over IMAP, and answers SASL questions for a private Postfix."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.ports import free_port, wait_for_port
+
+CONFIGURATION = """\
+base_dir = {root}/run
+log_path = {root}/log
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login cram-md5
+mail_location = maildir:{maildir}
+first_valid_uid = 0
+first_valid_gid = 0
+default_internal_user = dovecot
+default_login_user = dovenull
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {root}/users
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={root}
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service auth {{
+  unix_listener {root}/auth {{
+    mode = 0666
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Dovecot:
+    """A running instance; `auth_socket` is what Postfix takes as `smtpd_sasl_path`."""
+
+    root: Path
+    port: int
+
+    @property
+    def auth_socket(self) -> Path:
+        return self.root / "auth"
+
+
+@contextmanager
+def running_dovecot(folder: Path, maildir: Path, users: dict[str, str]) -> Iterator[Dovecot]:
+    """Starts a Dovecot of its own below `folder`, with these users and passwords, and stops it again."""
+    root = folder / "dovecot"
+    root.mkdir(parents=True)
+    for parent in [root, *root.parents]:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    instance = Dovecot(root, free_port())
+    (root / "users").write_text("".join(f"{name}:{password}::::::\n" for name, password in users.items()))
+    text = CONFIGURATION.format(root=root, maildir=maildir, port=instance.port, uid=os.getuid(), gid=os.getgid())
+    (root / "dovecot.conf").write_text(text)
+    process = subprocess.Popen(["dovecot", "-F", "-c", str(root / "dovecot.conf")])
+    try:
+        wait_for_port(instance.port)
+        deadline = time.monotonic() + 10
+        while not instance.auth_socket.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield instance
+    finally:
+        process.terminate()
+        process.wait(timeout=20)

@@ -1,0 +1,152 @@
+"""A private Postfix on high ports of loopback: a smarthost or receiver that keeps everything in one Maildir."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.ports import free_port, wait_for_port
+
+MASTER = """\
+127.0.0.1:{port} inet n - n - - smtpd
+127.0.0.1:{smtps_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+proxywrite unix - - n - 1 proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+local unix - n n - - local
+virtual unix - n n - - virtual
+lmtp unix - - n - - lmtp
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+MAIN = """\
+compatibility_level = 3.6
+myhostname = mx.postfix.test
+mydestination =
+alias_maps =
+alias_database =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+queue_directory = {root}/queue
+data_directory = {root}/data
+mail_owner = postfix
+maillog_file = {root}/log
+maillog_file_prefixes = {root}
+virtual_mailbox_domains = static:all
+virtual_mailbox_maps = static:inbox/
+virtual_mailbox_base = {root}
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_minimum_uid = 1
+smtpd_recipient_restrictions = {restrictions}
+smtpd_relay_restrictions =
+smtpd_sasl_type = dovecot
+smtpd_tls_auth_only = yes
+smtpd_client_connection_count_limit = 0
+smtpd_client_connection_rate_limit = 0
+smtpd_peername_lookup = no
+local_header_rewrite_clients =
+message_size_limit = 100000000
+virtual_mailbox_limit = 0
+"""
+
+@dataclass(frozen=True)
+class Postfix:
+    """A running instance."""
+
+    root: Path
+    port: int
+    smtps_port: int
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        path = self.root / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def inbox(self) -> list[bytes]:
+        """Every message it has put into its Maildir."""
+        return [path.read_bytes() for path in sorted((self.root / "inbox" / "new").glob("*"))]
+
+    def wait_for(self, count: int, seconds: float = 30) -> list[bytes]:
+        """Its messages once there are `count` of them."""
+        deadline = time.monotonic() + seconds
+        while len(messages := self.inbox()) < count:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"only {len(messages)} of {count} messages came; Postfix says:\n{self.log[-4000:]}")
+            time.sleep(0.05)
+        return messages
+
+
+@contextmanager
+def running_postfix(
+    folder: Path,
+    *,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+    sasl: Path | None = None,
+    settings: str = "",
+) -> Iterator[Postfix]:
+    """Starts a Postfix of its own below `folder` and stops it again.
+
+    With `sasl`, the authentication socket of a Dovecot, it relays only for those who log in.
+    """
+    root = folder / "postfix"
+    instance = Postfix(root, free_port(), free_port())
+    _write_configuration(instance, certificate, private_key, sasl, settings)
+    command = ["postfix", "-c", str(root / "etc")]
+    subprocess.run([*command, "start"], check=True, capture_output=True, timeout=30)
+    try:
+        wait_for_port(instance.port)
+        yield instance
+    finally:
+        subprocess.run([*command, "stop"], check=False, capture_output=True, timeout=60)
+
+
+def _write_configuration(
+    instance: Postfix,
+    certificate: Path | None,
+    private_key: Path | None,
+    sasl: Path | None,
+    settings: str,
+) -> None:
+    root, owner = instance.root, "postfix"
+    for name in ("etc", "queue", "data", "inbox"):
+        (root / name).mkdir(parents=True)
+    for parent in [root, *root.parents]:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    for name in ("data", "inbox"):
+        shutil.chown(root / name, owner, owner)
+    account = (root / "data").stat()
+    restrictions = "permit_sasl_authenticated, reject" if sasl else "permit"
+    main = MAIN.format(root=root, restrictions=restrictions, uid=account.st_uid, gid=account.st_gid)
+    if certificate and private_key:
+        main += (
+            f"smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {private_key}\n"
+        )
+    if sasl:
+        main += f"smtpd_sasl_auth_enable = yes\nsmtpd_sasl_path = {sasl}\n"
+    (root / "etc" / "main.cf").write_text(main + settings)
+    (root / "etc" / "master.cf").write_text(MASTER.format(port=instance.port, smtps_port=instance.smtps_port))
