@@ -28,12 +28,13 @@ def test_cram_md5_answers_the_challenge() -> None:
     assert cram.respond(challenge) == b"tim b913a602c7eda7a495b4e6e7334d3890"
 
 
-@pytest.mark.parametrize("name", ["PLAIN", "LOGIN"])
-def test_a_mechanism_has_nothing_to_say_to_one_challenge_too_many(name: str) -> None:
+@pytest.mark.parametrize(("name", "challenges"), [("PLAIN", 0), ("LOGIN", 2)])
+def test_a_mechanism_has_nothing_to_say_to_one_challenge_too_many(name: str, challenges: int) -> None:
     mechanism = sasl.client_mechanism(name, TIM)
+    for _ in range(challenges):
+        mechanism.respond(b"")
     with pytest.raises(PeerError):
-        for _ in range(3):
-            mechanism.respond(b"")
+        mechanism.respond(b"")
 
 
 @pytest.mark.parametrize("name", sorted(CLIENT_MECHANISMS.keys() & SERVER_MECHANISMS.keys()))

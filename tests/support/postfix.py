@@ -140,7 +140,7 @@ def _write_configuration(
     for name in ("data", "inbox"):
         shutil.chown(root / name, owner, owner)
     account = (root / "data").stat()
-    restrictions = "permit_sasl_authenticated, reject" if sasl else "permit"
+    restrictions = "permit_sasl_authenticated, reject" if sasl else "reject_unauth_destination"
     main = MAIN.format(root=root, restrictions=restrictions, uid=account.st_uid, gid=account.st_gid)
     if certificate and private_key:
         main += (

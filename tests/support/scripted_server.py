@@ -18,7 +18,7 @@ TAKE_AND_DROP = "250 TAKE AND DROP"
 
 ALL_KEYWORDS = ("PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "SIZE 50000000", "ENHANCEDSTATUSCODES", "DSN")
 
-#: Called with the step (MAIL, RCPT, DATA, CONTENT, RSET, EHLO, ...) and its subject; the reply, or None for the usual.
+#: Called with the step (MAIL, RCPT, DATA, CONTENT, EHLO, ...) and its subject; the reply, or None for the usual one.
 Policy = Callable[[str, str], str | None]
 
 

@@ -10,8 +10,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from masqmail.delivery.variables import Variables
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.outcome import Outcome
+from masqmail.spool.api import TargetKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +77,33 @@ class LocalMethod(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LocalJob:
-    """One local recipient of one message.
+    """One local recipient of one message, as the spool holds it.
 
-    `user` is the account whose mailbox it is, or who runs the pipe or owns the file; `target` is the mailbox
-    path, the file, or empty for a pipe; `command` the pipe's argument list with its variables filled in.
-    `content.header` already carries Return-Path, Delivered-To and so on. `identity` is the same for every
-    repeat of the same delivery, so that a Maildir can recognise it.
+    By `kind`, `target` is a user name, "|command" or a path; for the last two `source` is the "FILE:NAME" of
+    the alias entry it comes from. Whose rights, which file and which arguments that means is decided by
+    whoever carries the job out, from the configuration: see `local.plan_for`.
+
+    `identity` is the same for every repeat of the same delivery, and no other delivery on any host has it, so
+    that a Maildir can recognise a repeat. `is_first` says that nobody can have begun this delivery before, which
+    saves looking for one.
     """
 
-    method: LocalMethod
-    user: str
-    content: Content
+    kind: TargetKind
+    target: str
     identity: str
-    sender: str = ""  # for the mbox From_ line; empty is the null reverse-path
-    target: str = ""
-    command: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
-    source: str = ""  # "FILE:NAME" of the alias entry a pipe or file came from
+    variables: Variables
+    source: str = ""
+    is_first: bool = False
 
 
 class LocalAgent(Protocol):
-    """Carries out local deliveries with the right identity; see `daemon.parent` for the one under root."""
+    """Carries out local deliveries with the right identity; `daemon.agent` has both kinds.
 
-    async def deliver(self, job: LocalJob) -> Outcome: ...
+    The header section of the content already carries Return-Path, Delivered-To and so on. Never raises for
+    what goes wrong with a delivery: that is an outcome.
+    """
+
+    async def deliver(self, job: LocalJob, content: Content) -> Outcome: ...
 
 
 #: Called with an event name and its fields; see `masqmail.system.events`.

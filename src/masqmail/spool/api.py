@@ -2,7 +2,8 @@
 
 A spool knows *when* something is due, not what should happen then; that is decided in `routing`. Every verb
 takes effect in the order of the calls, also when its result is not awaited; what it returns is done when the
-change is on stable storage. `sqlite.SqliteSpool` and `memory.MemorySpool` implement `Spool` and pass the same
+change is on stable storage. (Leases, `begin`, `advance`, `reclass`, `clamp_due` and `trim` survive the death of
+the process at once, a power failure only with the next change; losing them does no harm.) `sqlite.SqliteSpool` and `memory.MemorySpool` implement `Spool` and pass the same
 conformance suite (`tests/spool/conformance.py`).
 """
 
@@ -224,7 +225,10 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
-    """A message with all its recipients, the ended ones included, as `masqmail queue` lists it."""
+    """A message with all its recipients, the ended ones included, as `masqmail queue` lists it.
+
+    Only `find` gives it whole: `stale` leaves its body empty, `listing` its header as well.
+    """
 
     message: StoredMessage
     recipients: tuple[StoredRecipient, ...]
@@ -287,7 +291,8 @@ class Spool(Protocol):
         Taken are those due by `now`, and those that have not been touched since `woken_at` whatever their
         due time (a link came up, somebody flushed). With `domain` only remote targets of that domain. All
         matching recipients of one message come in one lease. At least one message is taken if any is there,
-        however big it is.
+        however big it is. When there are more than fit, those of the deferred ones are preferred that are
+        overdue longest.
         """
 
     def waiting_domains(
@@ -369,7 +374,7 @@ class Spool(Protocol):
         """What happened to a message, or lately, oldest first."""
 
     def trim(self, before: datetime) -> Awaitable[None]:
-        """Forgets history older than `before` and gives free space back to the file system."""
+        """Forgets history older than `before` of messages that are gone, and gives free space back."""
 
     # a few facts that outlive the process
     def remember(self, key: str, value: str) -> Awaitable[None]: ...

@@ -85,10 +85,11 @@ def check_verdicts(conversation: Conversation, number: int) -> None:
         for recipient in message.recipients
     }
     assert len(taken) == sum(len(message.recipients) for message in conversation.server.taken), "sent twice"
-    assert conversation.verdicts.keys() == set(range(1, number + 1))
+    verdicts = conversation.verdicts
+    assert verdicts.keys() == set(range(1, number + 1))
     for index in range(number):
         sender = f"s{index}@a.test"
-        for position, verdict in enumerate(conversation.verdicts[index + 1]):
+        for position, verdict in enumerate(verdicts[index + 1]):
             recipient = f"r{index}-{position}@b.test"
             content = taken.get((sender, recipient))
             check_one(verdict, sender, recipient, was_taken=content is not None)

@@ -1,0 +1,66 @@
+"""The alias files on disk: read when they change, so that an edit counts for the next message without a restart."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from masqmail.routing.aliasfile import AliasTable, parse
+from masqmail.system.events import ALIAS_FAULTY, emit
+
+MAX_FILE_BYTES = 16_000_000
+
+_Stamp = tuple[int, int, int]
+
+
+class AliasFiles:
+    """The tables of all configured alias files. A missing or unreadable one stops nothing; it has a fault."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+        self._read: dict[Path, tuple[_Stamp, AliasTable]] = {}
+        self._troubles: dict[Path, str] = {}
+
+    def tables(self) -> list[AliasTable]:
+        """What the files say now, in configured order."""
+        return [table for path in self.paths if (table := self._table(path)) is not None]
+
+    def problems(self) -> list[str]:
+        """What is wrong with the files now, for `masqmail status`."""
+        faults = [str(fault) for table in self.tables() for fault in table.faults]
+        return [*(self._troubles[path] for path in self.paths if path in self._troubles), *faults]
+
+    def _table(self, path: Path) -> AliasTable | None:
+        try:
+            found = os.stat(path)
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            known = self._read.get(path)
+            if known and known[0] == stamp:
+                return known[1]
+            table = parse(_read_text(path), str(path))
+        except OSError as error:
+            self._trouble(path, f"the alias file {path} cannot be read: {error.strerror}")
+            return None
+        self._troubles.pop(path, None)
+        self._read[path] = (stamp, table)
+        for fault in table.faults:
+            emit(ALIAS_FAULTY, reason=str(fault))
+        return table
+
+    def _trouble(self, path: Path, reason: str) -> None:
+        self._read.pop(path, None)
+        if self._troubles.get(path) != reason:
+            self._troubles[path] = reason
+            emit(ALIAS_FAULTY, reason=reason)
+
+
+def read_included(path: str) -> str:
+    """The text of an `:include:` file. Raises `OSError`."""
+    return _read_text(Path(path))
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise OSError(0, f"it is larger than {MAX_FILE_BYTES} bytes", str(path))
+    return data.decode("utf-8", "surrogateescape")

@@ -1,0 +1,98 @@
+"""Who an address is, today: local or remote, its aliases, its mailboxes, and the routes that fit it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from masqmail.daemon.aliasfiles import AliasFiles, read_included
+from masqmail.daemon.rules import Rules
+from masqmail.mail.address import Mailbox, parse_mailbox
+from masqmail.mail.envelope import Recipient
+from masqmail.mail.header import split_fields
+from masqmail.mail.submission import from_mailboxes
+from masqmail.routing.alias import AddressBook, Expansion, Fault, Target
+from masqmail.routing.decide import MessageFacts, classify
+from masqmail.routing.route import LOCAL_ROUTE, RouteClass
+from masqmail.spool.api import NewRecipient, StoredMessage, StoredRecipient, TargetKind
+from masqmail.spool.states import State
+from masqmail.system.accounts import Accounts
+
+#: The class of whatever is delivered on this host.
+LOCAL_CLASS = RouteClass((LOCAL_ROUTE,))
+
+#: Makes a recipient unlike every other one of its message.
+Key = tuple[str, ...]
+
+
+class Directory:
+    """Answers with the rules, alias files and accounts of this moment; a reload sets `rules` anew."""
+
+    def __init__(self, rules: Rules, alias_files: AliasFiles, accounts: Accounts) -> None:
+        self.rules = rules
+        self.alias_files = alias_files
+        self.accounts = accounts
+
+    def book(self) -> AddressBook:
+        """The addresses of this host as they are now."""
+        return AddressBook(
+            local=self.rules.local,
+            is_user=lambda name: self.accounts.find(name) is not None,
+            tables=self.alias_files.tables(),
+            postmaster=str(self.rules.postmaster),
+            read=read_included,
+        )
+
+    def targets(
+        self, recipient: Recipient, expansion: Expansion, message: MessageFacts, mark: str = ""
+    ) -> Iterator[tuple[Key, NewRecipient]]:
+        """What is stored for one recipient of an envelope; faults come as recipients that failed."""
+        original = str(self.rules.local.qualify(recipient.mailbox))
+        for target in expansion.targets:
+            yield target.key, self._queued(target, original, recipient, message, mark)
+        for fault in expansion.faults:
+            yield ("fault", fault.target, fault.source), _faulty(fault, original, recipient)
+
+    def _queued(
+        self, target: Target, original: str, recipient: Recipient, message: MessageFacts, mark: str
+    ) -> NewRecipient:
+        mailbox = target.mailbox
+        return NewRecipient(
+            target=str(target),
+            original=original,
+            kind=TargetKind[target.kind.name],
+            route_class=LOCAL_CLASS if mailbox is None else self._class_of(mailbox, message, mark),
+            domain=mailbox.domain_key if mailbox else "",
+            source=target.source,
+            notify=recipient.notify,
+            orcpt=recipient.orcpt,
+        )
+
+    def _class_of(self, mailbox: Mailbox, message: MessageFacts, mark: str) -> RouteClass:
+        found = classify(message, mailbox, self.rules.routes, self.rules.generation)
+        return replace(found, mark=mark) if mark else found
+
+    def class_of_stored(self, message: StoredMessage, recipient: StoredRecipient) -> RouteClass:
+        """The class of a recipient in the queue by today's configuration."""
+        if recipient.kind is not TargetKind.REMOTE:
+            return LOCAL_CLASS
+        facts = self.facts_of(message)
+        return self._class_of(parse_mailbox(recipient.target), facts, recipient.route_class.mark)
+
+    def facts_of(self, message: StoredMessage) -> MessageFacts:
+        """What routes ask about a message in the queue; its From is only read where a route asks for it."""
+        originators = from_mailboxes(split_fields(message.header)) if self.rules.asks_for_from else ()
+        return MessageFacts(message.reverse_path, originators, message.size_bytes)
+
+
+def _faulty(fault: Fault, original: str, recipient: Recipient) -> NewRecipient:
+    return NewRecipient(
+        target=fault.target,
+        original=original,
+        kind=TargetKind.MAILBOX,
+        route_class=LOCAL_CLASS,
+        source=fault.source,
+        notify=recipient.notify,
+        orcpt=recipient.orcpt,
+        state=State.FAILED,
+        status=fault.status,
+        reason=fault.reason,
+    )

@@ -1,0 +1,100 @@
+"""What has to be done now and then: classes of an older configuration, old history, wrong clocks, silent trouble."""
+
+from datetime import timedelta
+
+from masqmail.daemon.desk import Desk
+from masqmail.daemon.pauses import Pause, Pauses
+from masqmail.daemon.scheduler import Scheduler
+from masqmail.spool.api import Spool
+from masqmail.system.clock import Clock, JumpDetector
+from masqmail.system.events import CLOCK_SET, emit
+
+#: How often to look around.
+ROUND = timedelta(minutes=1)
+TRIM_EVERY = timedelta(hours=1)
+BATCH = 200
+
+
+class Housekeeper:
+    """Looks around once a minute. What it finds for the postmaster it says once."""
+
+    def __init__(self, scheduler: Scheduler, pauses: Pauses, desk: Desk, spool: Spool, clock: Clock) -> None:
+        self._scheduler = scheduler
+        self._pauses = pauses
+        self._desk = desk
+        self._spool = spool
+        self._clock = clock
+        self._jumps = JumpDetector(clock)
+        self._trimmed = clock.boottime()
+        self._told: set[str] = set()
+        self.keep_history = timedelta(days=30)
+
+    async def run(self) -> None:
+        """Goes on until cancelled."""
+        while True:
+            await self._mend_clock()
+            await self.reclassify()
+            await self._trim()
+            await self._tell_postmaster()
+            await self._clock.sleep(ROUND.total_seconds())
+
+    async def reclassify(self) -> None:
+        """Computes the classes of an older configuration anew, in small batches."""
+        rules = self._scheduler.rules
+        while rules is self._scheduler.rules:
+            batch = await self._spool.stale(rules.generation, BATCH)
+            moves = [
+                (recipient.id, self._desk.directory.class_of_stored(queued.message, recipient))
+                for queued in batch
+                for recipient in queued.recipients
+                if not recipient.state.is_ended and recipient.route_class.generation != rules.generation
+            ]
+            if not moves:
+                return
+            await self._spool.reclass(moves)
+            self._scheduler.note_classes({route_class for _, route_class in moves})
+
+    async def _mend_clock(self) -> None:
+        """A wall clock that was set leaves due times that lie too far ahead."""
+        if jump := self._jumps.check():
+            emit(CLOCK_SET, by=str(jump))
+            await self._spool.clamp_due(self._clock.now(), self._scheduler.rules.schedule.longest)
+            self._scheduler.wake()
+
+    async def _trim(self) -> None:
+        if self._clock.boottime() - self._trimmed >= TRIM_EVERY.total_seconds():
+            self._trimmed = self._clock.boottime()
+            await self._spool.trim(self._clock.now() - self.keep_history)
+
+    async def _tell_postmaster(self) -> None:
+        """Nothing waits unseen: a route that does not work for long, mail that no route is meant for."""
+        rules = self._scheduler.rules
+        if rules.lifetime.warn_after:
+            patience = rules.lifetime.warn_after[0]
+            for pause in self._pauses.longer_than(patience):
+                self._tell(
+                    f"pause {pause.route} {pause.began_at}", f"Route {pause.route} does not work", _about(pause)
+                )
+        classes = await self._spool.classes()
+        lost = sum(count for route_class, count in classes.items() if not route_class.routes)
+        if lost:
+            text = (
+                f"{lost} recipients in the queue fit no route: their sender, address, From or size is excluded by\n"
+                "the conditions of every one. They wait until the configuration changes. `masqmail queue` lists\n"
+                "them, `masqmail explain ADDRESS --from SENDER` says which condition excludes them.\n"
+            )
+            self._tell(f"unrouted {rules.generation}", "Mail that no route is meant for", text)
+
+    def _tell(self, what: str, subject: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._desk.post_notice(subject, text)
+
+
+def _about(pause: Pause) -> str:
+    return (
+        f"Mail over route {pause.route} has been waiting since {pause.began_at:%Y-%m-%d %H:%M} UTC, although its\n"
+        f"link is up: {pause.next_hop} could not be used {pause.failures} times. The last reason was:\n\n"
+        f"  {pause.reason}\n\n"
+        "Nothing is lost; it is tried again and again. `masqmail status` shows how it stands.\n"
+    )

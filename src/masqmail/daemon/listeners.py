@@ -1,0 +1,103 @@
+"""The sockets others connect to: the LAN's, the submission socket and the control socket."""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from anyio.abc import TaskGroup
+
+from masqmail.config.model import Configuration, Paths
+from masqmail.net.listen import Handler, Listener, bind_unix
+from masqmail.reception.smtp import Service
+from masqmail.settings import HostPort
+from masqmail.system.events import INTERNAL_ERROR, LISTENER_READY, emit
+
+#: Binds the sockets of one address. Raises `ListenFailure` or `OSError`.
+Bind = Callable[[HostPort], Awaitable[Sequence[socket.socket]]]
+
+MAX_LOCAL_CONNECTIONS = 500
+_ANYBODY = 0o666
+
+
+class Listeners:
+    """Opens and closes listeners. Addresses that stay the same over a reload are not touched."""
+
+    def __init__(self, bind: Bind, network: Service, local: Service, control: Handler) -> None:
+        self._bind = bind
+        self._network = network
+        self._local = local
+        self._control = control
+        self._open: dict[tuple[HostPort, bool], Listener] = {}
+        self._unix: list[tuple[Path, Listener]] = []
+        self._tasks: TaskGroup | None = None
+
+    async def open(self, configuration: Configuration, tasks: TaskGroup) -> None:
+        """Everything the configuration asks for; what cannot be opened ends the start."""
+        self._tasks = tasks
+        await self._open_network(configuration)
+        paths = configuration.paths
+        self._open_unix(paths, paths.control_socket, self._control)
+        self._open_unix(paths, paths.submit_socket, self._local.handle)
+
+    async def change(self, configuration: Configuration) -> None:
+        """Opens what is new, then closes what is gone. Raises, with nothing changed, when one cannot be opened."""
+        await self._open_network(configuration)
+        wanted = _addresses(configuration)
+        for key in [key for key in self._open if key not in wanted]:
+            self._open.pop(key).close()
+
+    async def close(self, grace_seconds: float) -> None:
+        """Accepts no more and lets those who are connected finish."""
+        for listener in [*self._open.values(), *(listener for _, listener in self._unix)]:
+            listener.close()
+        for path, _ in self._unix:
+            path.unlink(missing_ok=True)
+        await self._network.stop(grace_seconds)
+        await self._local.stop(grace_seconds)
+
+    async def _open_network(self, configuration: Configuration) -> None:
+        missing = [key for key in _addresses(configuration) if key not in self._open]
+        bound: list[tuple[tuple[HostPort, bool], Sequence[socket.socket]]] = []
+        try:
+            for key in missing:
+                bound.append((key, await self._bind(key[0])))
+        except BaseException:
+            for _, sockets in bound:
+                for sock in sockets:
+                    sock.close()
+            raise
+        for key, sockets in bound:
+            listener = self._network.listener(
+                sockets,
+                max_connections=configuration.smtp.max_connections,
+                report=_report,
+                implicit_tls=key[1],
+            )
+            self._open[key] = listener
+            self._start(listener, str(key[0]))
+
+    def _open_unix(self, paths: Paths, path: Path, handler: Handler) -> None:
+        sockets = [bind_unix(path, _ANYBODY)]
+        listener = Listener(
+            sockets, handler, max_connections=MAX_LOCAL_CONNECTIONS, refuse=self._local.refuse, report=_report
+        )
+        self._unix.append((path, listener))
+        self._start(listener, str(path))
+
+    def _start(self, listener: Listener, name: str) -> None:
+        assert self._tasks is not None
+        self._tasks.start_soon(listener.serve, name=f"listener {name}")
+        emit(LISTENER_READY, address=name)
+
+
+def _addresses(configuration: Configuration) -> dict[tuple[HostPort, bool], None]:
+    """Each address with whether TLS begins at once there."""
+    smtp = configuration.smtp
+    return dict.fromkeys(
+        [*((address, False) for address in smtp.listen), *((address, True) for address in smtp.tls_listen)]
+    )
+
+
+def _report(what: str, error: Exception) -> None:
+    emit(INTERNAL_ERROR, level=logging.ERROR, reason=what, exception=error)

@@ -1,0 +1,88 @@
+"""Next hops that are left alone for a while, each with the reason and the time it ends.
+
+A failure of the connection, TLS or the login pauses the next hop it happened at, never a message. The waits
+grow with each failure in a row and are forgotten at the first success, when a link of the route comes up, or when
+somebody flushes.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from masqmail.mail.outcome import Culprit
+from masqmail.routing.schedule import RetrySchedule
+from masqmail.system.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One next hop of one route that is left alone until `ends` (seconds of BOOTTIME)."""
+
+    route: str
+    next_hop: str
+    culprit: Culprit
+    reason: str
+    failures: int
+    began_at: datetime
+    ends: float
+    ends_at: datetime
+
+
+class Pauses:
+    """The pauses of all routes. An expired pause stays known until a success, so that back-off goes on growing."""
+
+    def __init__(self, clock: Clock, schedule: RetrySchedule) -> None:
+        self._clock = clock
+        self.schedule = schedule
+        self._pauses: dict[tuple[str, str], Pause] = {}
+
+    def pause(self, route: str, next_hop: str, culprit: Culprit, reason: str) -> Pause:
+        """Leaves a next hop alone after a failure, longer each time in a row."""
+        before = self._pauses.get((route, next_hop))
+        failures = before.failures + 1 if before else 1
+        wait = self.schedule.wait_after(failures)
+        now = self._clock.now()
+        pause = Pause(
+            route=route,
+            next_hop=next_hop,
+            culprit=culprit,
+            reason=reason,
+            failures=failures,
+            began_at=before.began_at if before else now,
+            ends=self._clock.boottime() + wait.total_seconds(),
+            ends_at=now + wait,
+        )
+        self._pauses[route, next_hop] = pause
+        return pause
+
+    def succeeded(self, route: str, next_hop: str) -> bool:
+        """The next hop works: whatever was held against it is forgotten. Returns whether something was."""
+        return self._pauses.pop((route, next_hop), None) is not None
+
+    def forget(self, routes: Collection[str] | None = None) -> None:
+        """Ends the pauses of these routes, or of all."""
+        self._pauses = {
+            key: pause for key, pause in self._pauses.items() if routes is not None and key[0] not in routes
+        }
+
+    def of(self, route: str, next_hop: str) -> Pause | None:
+        """The pause of a next hop if it is running now."""
+        pause = self._pauses.get((route, next_hop))
+        return pause if pause and pause.ends > self._clock.boottime() else None
+
+    def of_route(self, route: str, next_hops: Collection[str]) -> Pause | None:
+        """The pause that ends first when *every* next hop of a smarthost route is paused, else None."""
+        running = [self.of(route, next_hop) for next_hop in next_hops]
+        if not running or None in running:
+            return None
+        return min((pause for pause in running if pause), key=lambda pause: pause.ends)
+
+    def next_end(self) -> float | None:
+        """When the next running pause ends, in seconds of BOOTTIME."""
+        now = self._clock.boottime()
+        return min((pause.ends for pause in self._pauses.values() if pause.ends > now), default=None)
+
+    def longer_than(self, age: timedelta) -> list[Pause]:
+        """Pauses of next hops that have not worked for longer than `age`."""
+        began_before = self._clock.now() - age
+        return [pause for pause in self._pauses.values() if pause.began_at <= began_before]

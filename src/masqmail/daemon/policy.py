@@ -1,0 +1,175 @@
+"""Who may send what to whom: clients on the network, and users of this host on the submission socket."""
+
+import ipaddress
+import ssl
+from functools import cache
+from pathlib import Path
+
+import anyio.to_thread
+
+from masqmail.config.model import Configuration
+from masqmail.daemon.directory import Directory
+from masqmail.mail.address import Mailbox
+from masqmail.mail.envelope import Recipient
+from masqmail.mail.status import MAILBOX_UNKNOWN, RECIPIENT_OK, RELAYING_DENIED, SENDER_OK, Status
+from masqmail.net.tls import server_context
+from masqmail.proto.sasl import Credentials, hash_password, verify_password
+from masqmail.proto.smtp.command import Mail
+from masqmail.proto.smtp.session import Offers
+from masqmail.reception.policy import Session, local_origin, network_origin
+from masqmail.routing.pattern import first_match
+from masqmail.spool.intake import Origin
+from masqmail.system.accounts import Accounts
+
+LOGIN_REQUIRED = Status(530, "5.7.0", "Log in first")
+SENDER_NOT_ALLOWED = Status(550, "5.7.1", "You may not relay under this sender address")
+NOT_YOUR_ADDRESS = Status(550, "5.7.1", "You may not use this sender address: only trusted_users of [submission] may")
+
+MAX_USERS_BYTES = 1 << 20
+MAX_SUBMITTED_RECIPIENTS = 100_000
+
+
+class NetworkPolicy:
+    """For clients that connect over TCP."""
+
+    def __init__(self, configuration: Configuration, directory: Directory) -> None:
+        self._host_name = configuration.host.name
+        self._smtp = configuration.smtp
+        self._directory = directory
+        self._tls: ssl.SSLContext | None = None
+        if self._smtp.certificate is not None:
+            self._tls = server_context(self._smtp.certificate, self._smtp.private_key)
+
+    def offers(self, session: Session) -> Offers:
+        """AUTH is offered only under TLS or on loopback."""
+        is_safe = session.tls is not None or _is_loopback(session)
+        return Offers(
+            host_name=self._host_name,
+            max_size_bytes=self._smtp.max_message_size,
+            max_recipients=self._smtp.max_recipients,
+            starttls=self._tls is not None,
+            auth=is_safe and self._smtp.users is not None and self._smtp.users.exists(),
+        )
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        return self._tls
+
+    def check_sender(self, session: Session, mail: Mail) -> Status:
+        return LOGIN_REQUIRED if self._smtp.require_login and not session.user else SENDER_OK
+
+    def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status:
+        """A local recipient must be known; for others the client must be one of ours."""
+        if self._directory.rules.local.is_local(recipient.mailbox):
+            known = self._directory.book().knows(recipient.mailbox)
+            return RECIPIENT_OK if known else MAILBOX_UNKNOWN
+        if not self._may_relay(session):
+            return RELAYING_DENIED
+        if first_match(self._smtp.accept_senders, mail.reverse_path) is None:
+            return SENDER_NOT_ALLOWED
+        return RECIPIENT_OK
+
+    async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
+        return await anyio.to_thread.run_sync(_authenticate, self._smtp.users, credentials)
+
+    def origin(self, session: Session, protocol: str) -> Origin:
+        """A client of ours hands in new mail, others bring what is under way already."""
+        return network_origin(session, protocol, is_submission=self._may_relay(session))
+
+    def _may_relay(self, session: Session) -> bool:
+        if session.user:
+            return True
+        if session.peer is None:
+            return False
+        address = ipaddress.ip_address(session.peer.host.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._smtp.relay_networks)
+
+
+class LocalUsers:
+    """What the users of this host may do, known by the credentials of their socket or the owner of their file."""
+
+    def __init__(self, configuration: Configuration, directory: Directory, accounts: Accounts) -> None:
+        self.configuration = configuration
+        self._directory = directory
+        self._accounts = accounts
+
+    def origin(self, uid: int) -> Origin:
+        return local_origin(uid, self._name(uid))
+
+    def mailbox(self, uid: int) -> Mailbox:
+        """A user's own address."""
+        return Mailbox(self._name(uid) or f"uid{uid}", self.configuration.host.name)
+
+    def check_sender(self, uid: int, reverse_path: Mailbox | None) -> Status:
+        """Everybody may use the null reverse-path and their own address, trusted users any."""
+        name = self._name(uid)
+        if reverse_path is None or name in self.configuration.submission.trusted_users:
+            return SENDER_OK
+        local = self._directory.rules.local
+        is_own = name and reverse_path.local_part == name and local.is_local(reverse_path)
+        return SENDER_OK if is_own else NOT_YOUR_ADDRESS
+
+    def _name(self, uid: int) -> str:
+        account = self._accounts.by_uid(uid)
+        return account.name if account else ""
+
+
+class SubmissionPolicy:
+    """For the submission socket of this host."""
+
+    def __init__(self, users: LocalUsers) -> None:
+        self._users = users
+
+    def offers(self, session: Session) -> Offers:
+        """As many recipients as anybody names on a command line."""
+        configuration = self._users.configuration
+        smtp = configuration.smtp
+        return Offers(
+            configuration.host.name, smtp.max_message_size, max(smtp.max_recipients, MAX_SUBMITTED_RECIPIENTS)
+        )
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        return None
+
+    def check_sender(self, session: Session, mail: Mail) -> Status:
+        return self._users.check_sender(_uid(session), mail.reverse_path)
+
+    def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status:
+        """An unknown local recipient does not stop the others: it gets a report."""
+        return RECIPIENT_OK
+
+    async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
+        return None  # nobody logs in here, and AUTH is not offered
+
+    def origin(self, session: Session, protocol: str) -> Origin:
+        return self._users.origin(_uid(session))
+
+
+def _uid(session: Session) -> int:
+    assert session.credentials is not None  # this policy is for Unix sockets
+    return session.credentials.uid
+
+
+def _is_loopback(session: Session) -> bool:
+    return session.peer is not None and ipaddress.ip_address(session.peer.host.partition("%")[0]).is_loopback
+
+
+def _authenticate(users: Path | None, credentials: Credentials) -> str | None:
+    """Looks a login up; takes as long for a user that there is not."""
+    known = _read_users(users).get(credentials.username) if users else None
+    is_right = verify_password(known or _nobody(), credentials.password.reveal())
+    return credentials.username if known and is_right else None
+
+
+def _read_users(users: Path) -> dict[str, str]:
+    with users.open("rb") as file:
+        lines = file.read(MAX_USERS_BYTES).decode("utf-8", "replace").splitlines()
+    pairs = (line.partition(":") for line in lines if ":" in line and not line.startswith("#"))
+    return {name.strip(): password_hash.strip() for name, _, password_hash in pairs}
+
+
+@cache
+def _nobody() -> str:
+    """The hash of a password nobody has."""
+    return hash_password("")

@@ -1,0 +1,176 @@
+"""Makes reports to originators and notices to the postmaster, as messages ready to be stored.
+
+A report never causes another: one that cannot be delivered goes to the postmaster, as a notice, and ends there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from masqmail.daemon.directory import Directory
+from masqmail.mail.address import Mailbox
+from masqmail.mail.dsn import Action, Composed, Report, ReportedRecipient, compose, notice
+from masqmail.mail.envelope import DEFAULT_NOTIFY, Body, Envelope, Notify, Recipient, Ret
+from masqmail.mail.status import LOCAL_ERROR, Status
+from masqmail.routing.alias import expand
+from masqmail.routing.decide import MessageFacts
+from masqmail.routing.local import POSTMASTER
+from masqmail.spool.api import Kind, NewMessage, NewRecipient, StoredMessage
+from masqmail.spool.intake import HeaderFacts
+from masqmail.spool.queueid import QueueIds
+from masqmail.spool.states import State
+from masqmail.system.clock import Clock
+from masqmail.system.events import INTERNAL_ERROR, NOTICE_MADE, REPORT_MADE, emit
+
+#: A failed message up to this size goes back whole unless its sender asked for the header alone.
+MAX_RETURNED_BYTES = 50_000
+#: With RET=FULL it may be that big.
+MAX_RETURNED_ON_REQUEST_BYTES = 2_000_000
+
+ITSELF = "MasqMail itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The message a report is about. `body` is there when it is short enough to be returned."""
+
+    queue_id: str
+    reverse_path: Mailbox | None
+    envid: str
+    ret: Ret | None
+    smtputf8: bool
+    kind: Kind
+    arrived_at: datetime
+    header: bytes
+    body: bytes | None = None
+
+    @classmethod
+    def of_new(cls, envelope: Envelope, facts: HeaderFacts) -> "Subject":
+        """A message that is being accepted; its body is not read back."""
+        return cls(
+            facts.queue_id,
+            envelope.reverse_path,
+            envelope.envid,
+            envelope.ret,
+            envelope.smtputf8,
+            facts.kind,
+            facts.received_at,
+            facts.header,
+        )
+
+    @classmethod
+    def of_stored(cls, message: StoredMessage, action: Action) -> "Subject":
+        """A message in the queue, with its body where the report returns it."""
+        return cls(
+            message.queue_id,
+            message.reverse_path,
+            message.envid,
+            message.ret,
+            message.smtputf8,
+            message.kind,
+            message.received_at,
+            message.header,
+            b"".join(message.body_chunks()) if _returns_all(message, action) else None,
+        )
+
+
+def _returns_all(message: StoredMessage, action: Action) -> bool:
+    """RFC 3461 §4.3: RET is about failures; without it the choice is ours."""
+    if action is not Action.FAILED or message.ret is Ret.HDRS:
+        return False
+    limit = MAX_RETURNED_BYTES if message.ret is None else MAX_RETURNED_ON_REQUEST_BYTES
+    return message.size_bytes <= limit
+
+
+class Reporter:
+    """Composes reports and notices and finds out where they go."""
+
+    def __init__(self, directory: Directory, clock: Clock, queue_ids: QueueIds) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._queue_ids = queue_ids
+
+    def about_new(self, recipient: NewRecipient) -> ReportedRecipient | None:
+        """What a report says of a recipient that failed at acceptance; None where nobody wants to know."""
+        if Notify.FAILURE not in (DEFAULT_NOTIFY if recipient.notify is None else recipient.notify):
+            return None
+        status = recipient.status or LOCAL_ERROR
+        return ReportedRecipient(
+            recipient.target, status, recipient.reason, asked_for=recipient.original, orcpt=recipient.orcpt
+        )
+
+    @staticmethod
+    def about_path(recipient: Recipient, status: Status) -> ReportedRecipient:
+        return ReportedRecipient(str(recipient.mailbox), status, status.text, orcpt=recipient.orcpt)
+
+    def make(
+        self, subject: Subject, action: Action, recipients: Sequence[ReportedRecipient | None]
+    ) -> NewMessage | None:
+        """The report on these recipients of a message, or None where there must be none."""
+        about = tuple(recipient for recipient in recipients if recipient is not None)
+        if not about:
+            return None
+        if subject.reverse_path is not None:
+            made = self._report(subject, action, about, subject.reverse_path, Kind.REPORT)
+            if any(recipient.state is State.QUEUED for recipient in made.recipients):
+                return made
+        if action is not Action.FAILED or subject.kind is Kind.NOTICE:
+            return None
+        return self._report(subject, action, about, Mailbox(POSTMASTER), Kind.NOTICE)
+
+    def notice(self, subject: str, text: str) -> NewMessage:
+        """A letter to the postmaster about the system itself."""
+        now = self._clock.now()
+        queue_id = self._queue_ids.new(now)
+        to = self._directory.rules.local.qualify(Mailbox(POSTMASTER))
+        host_name = self._directory.rules.host_name
+        emit(NOTICE_MADE, queue_id=queue_id, subject=subject)
+        composed = notice(subject, text, to=to, host_name=host_name, notice_id=queue_id, made_at=now.astimezone())
+        return self._message(composed, queue_id, now, Mailbox(POSTMASTER), Kind.NOTICE, smtputf8=False)
+
+    def _report(
+        self, subject: Subject, action: Action, about: tuple[ReportedRecipient, ...], to: Mailbox, kind: Kind
+    ) -> NewMessage:
+        now = self._clock.now()
+        queue_id = self._queue_ids.new(now)
+        rules = self._directory.rules
+        report = Report(
+            action=action,
+            recipients=about,
+            to=rules.local.qualify(to),
+            host_name=rules.host_name,
+            report_id=queue_id,
+            made_at=now.astimezone(),
+            queue_id=subject.queue_id,
+            arrived_at=subject.arrived_at.astimezone(),
+            header=subject.header,
+            body=subject.body,
+            envid=subject.envid,
+            smtputf8=subject.smtputf8,
+        )
+        emit(REPORT_MADE, queue_id=queue_id, action=action.value, about=subject.queue_id, recipient=str(to))
+        return self._message(compose(report), queue_id, now, to, kind, smtputf8=subject.smtputf8)
+
+    def _message(
+        self, composed: Composed, queue_id: str, now: datetime, to: Mailbox, kind: Kind, *, smtputf8: bool
+    ) -> NewMessage:
+        size_bytes = len(composed.header) + 2 + len(composed.body)
+        facts = MessageFacts(None, (), size_bytes)
+        recipient = Recipient(to, Notify.FAILURE)
+        expansion = expand(to, self._directory.book())
+        recipients = [found for _, found in self._directory.targets(recipient, expansion, facts)]
+        if kind is Kind.NOTICE and not any(found.state is State.QUEUED for found in recipients):
+            emit(INTERNAL_ERROR, queue_id=queue_id, reason="the postmaster has no mailbox, so a notice ends here")
+        return NewMessage(
+            queue_id=queue_id,
+            reverse_path=None,
+            recipients=recipients,
+            header=composed.header,
+            body=composed.body,
+            received_at=now,
+            received_from=ITSELF,
+            protocol="local",
+            declared_body=Body.SEVEN_BIT if composed.body.isascii() else Body.EIGHT_BIT,
+            smtputf8=smtputf8,
+            kind=kind,
+        )

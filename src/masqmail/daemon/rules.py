@@ -1,0 +1,48 @@
+"""What today's configuration says, in the form the daemon asks it. A reload swaps the whole object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from masqmail.mail.address import Mailbox
+from masqmail.routing.local import LocalDomains
+from masqmail.routing.route import Route, Way
+from masqmail.routing.schedule import Lifetime, RetrySchedule
+from masqmail.settings import HostPort
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Routes in file order with what policy needs beside them.
+
+    `next_hops` has the smarthosts of each smarthost route. `postmaster` is who gets the postmaster's mail.
+    `asks_for_from` says whether any route has a condition on the From field.
+    """
+
+    host_name: str
+    routes: tuple[Route, ...]
+    next_hops: Mapping[str, tuple[HostPort, ...]]
+    local: LocalDomains
+    schedule: RetrySchedule
+    lifetime: Lifetime
+    postmaster: Mailbox
+    generation: str
+    sends_at_once: bool = True
+    archive_to: Mailbox | None = None
+    saves_envelope_to: bool = False
+
+    by_name: Mapping[str, Route] = field(init=False)
+    asks_for_from: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {route.name: route for route in self.routes})
+        conditions = [route.conditions for route in self.routes]
+        asks = any(item.from_headers or item.not_from_headers for item in conditions)
+        object.__setattr__(self, "asks_for_from", asks)
+
+    def route(self, name: str) -> Route | None:
+        """The route of that name, if the configuration still has it."""
+        return self.by_name.get(name)
+
+    def next_hop_names(self, route: Route) -> tuple[str, ...]:
+        """The names under which pauses know the next hops of a smarthost route."""
+        return tuple(str(hop) for hop in self.next_hops.get(route.name, ())) if route.way is Way.SMARTHOST else ()

@@ -1,0 +1,63 @@
+"""How each route speaks to its next hops: its options, its password, and what is remembered of its hosts."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from masqmail.config.routes import HELO_BY_ADDRESS, RouteSection, Tls
+from masqmail.daemon.secrets import SecretSource
+from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials, Secret
+from masqmail.settings import HostPort
+
+
+class Transports:
+    """Options for connections by today's configuration. A password is read once and kept until it is refused."""
+
+    def __init__(
+        self,
+        sections: Mapping[str, RouteSection],
+        host_name: str,
+        read_secret: Callable[[SecretSource], Awaitable[Secret]],
+    ) -> None:
+        self._sections = sections
+        self._host_name = host_name
+        self._read_secret = read_secret
+        self._secrets: dict[str, Secret] = {}
+        self.memory = Memory()
+
+    async def options(self, route: str, next_hop: HostPort) -> Options:
+        """For one smarthost of a route. Raises `SecretError` when its password cannot be read."""
+        section = self._sections[route]
+        return self._options(section, section.tls_for(next_hop), await self._credentials(section))
+
+    async def direct_options(self, route: str) -> Options:
+        """For direct delivery: nobody logs in there."""
+        section = self._sections[route]
+        return self._options(section, section.tls or Tls.OPPORTUNISTIC, None)
+
+    def forget_secret(self, route: str) -> None:
+        """The password was refused: it is read anew the next time."""
+        self._secrets.pop(route, None)
+
+    async def _credentials(self, section: RouteSection) -> Credentials | None:
+        if section.username is None:
+            return None
+        if section.name not in self._secrets:
+            source = SecretSource(
+                section.password_file, section.password_command or (), section.password_credential or ""
+            )
+            self._secrets[section.name] = await self._read_secret(source)
+        return Credentials(section.username, self._secrets[section.name])
+
+    def _options(self, section: RouteSection, tls: Tls, credentials: Credentials | None) -> Options:
+        allowed = {mechanism.value.upper() for mechanism in section.auth}
+        return Options(
+            helo_name=self._host_name if section.helo in (None, HELO_BY_ADDRESS) else str(section.helo),
+            tls=TlsMode(tls.value),
+            tls_ca=section.tls_ca,
+            tls_fingerprint=section.tls_fingerprint or "",
+            credentials=credentials,
+            mechanisms=tuple(name for name in CLIENT_MECHANISMS if not allowed or name in allowed),
+            clear_password=section.tls is Tls.NONE,
+            pipelining=section.pipelining,
+            max_messages=section.max_messages_per_connection,
+        )

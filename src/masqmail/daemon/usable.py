@@ -1,0 +1,36 @@
+"""The clock that runs only while it could have worked.
+
+Lifetime and warnings count only time in which a recipient could have been sent: one of the routes of its class
+had a link up and was not paused. No recipient is touched to keep that time; each class has a counter in the spool,
+and this advances those that were usable since the last look.
+"""
+
+from collections.abc import Iterable
+
+from masqmail.routing.route import RouteClass
+from masqmail.spool.api import Spool
+from masqmail.system.clock import Clock
+
+#: Shorter stretches are added up before the spool hears of them, unless the usable classes change.
+GRAIN_SECONDS = 1.0
+
+
+class UsableClock:
+    """Knows since when which classes have been usable, by the monotonic clock: a suspended host counts nothing."""
+
+    def __init__(self, spool: Spool, clock: Clock) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._usable: frozenset[RouteClass] = frozenset()
+        self._since = clock.monotonic()
+
+    async def advance(self, usable: Iterable[RouteClass]) -> None:
+        """Books the time since the last call to what was usable then; from now on `usable` are."""
+        now = self._clock.monotonic()
+        changed = frozenset(usable)
+        elapsed = now - self._since
+        if changed == self._usable and elapsed < GRAIN_SECONDS:
+            return
+        if self._usable and elapsed > 0:
+            await self._spool.advance(elapsed, self._usable)
+        self._usable, self._since = changed, now

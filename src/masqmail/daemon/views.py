@@ -1,0 +1,153 @@
+"""What the daemon knows, as the documents of `INTERFACE`: the JSON of status, queue and log.
+
+Reasons are made here for what waits: they say what the recipient waits for *now*, from the links and pauses of this
+moment. What is stored with a recipient is only the reason of its last attempt.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from masqmail.daemon.pauses import Pauses
+from masqmail.daemon.scheduler import Scheduler
+from masqmail.mail.address import show_path
+from masqmail.routing.link import Verdict
+from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass
+from masqmail.spool.api import Counts, HistoryEntry, QueuedMessage, StoredRecipient
+from masqmail.spool.states import State
+
+Document = dict[str, object]
+
+
+def instant(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+
+
+class QueueView:
+    """Messages as documents. Each class is judged once per listing, however many recipients it has."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._judged: dict[RouteClass, tuple[str, str]] = {}
+
+    def message(self, queued: QueuedMessage) -> Document:
+        message = queued.message
+        return {
+            "id": message.queue_id,
+            "sender": show_path(message.reverse_path),
+            "size": message.size_bytes,
+            "received_at": instant(message.received_at),
+            "received_from": message.received_from,
+            "priority": message.priority,
+            "recipients": [self._recipient(recipient) for recipient in queued.recipients],
+        }
+
+    def _recipient(self, recipient: StoredRecipient) -> Document:
+        route, reason = self._where(recipient)
+        state = State.QUEUED if recipient.state is State.LEASED else recipient.state
+        return {
+            "address": recipient.target,
+            "original": recipient.original,
+            "state": state.value,
+            "route": route,
+            "attempts": recipient.attempts,
+            "last_attempt_at": instant(recipient.last_attempt_at),
+            "next_attempt_at": instant(recipient.due) if state is State.DEFERRED else None,
+            "last_status": str(recipient.last_status) if recipient.last_status else None,
+            "reason": reason,
+        }
+
+    def _where(self, recipient: StoredRecipient) -> tuple[str | None, str]:
+        """The route and the reason a recipient is where it is."""
+        if recipient.state is State.LEASED:
+            return recipient.last_route or None, "being sent now"
+        if recipient.state is not State.QUEUED:
+            return recipient.last_route or self._judge(recipient.route_class)[0] or None, recipient.reason
+        route, reason = self._judge(recipient.route_class)
+        return route or None, "; ".join(part for part in (reason, recipient.reason) if part)
+
+    def _judge(self, route_class: RouteClass) -> tuple[str, str]:
+        if route_class not in self._judged:
+            self._judged[route_class] = self._judge_anew(route_class)
+        return self._judged[route_class]
+
+    def _judge_anew(self, route_class: RouteClass) -> tuple[str, str]:
+        if route_class.is_local:
+            return LOCAL_ROUTE, "due for local delivery"
+        if not route_class.routes:
+            return "", "no route's conditions fit this message"
+        if route_class.mark == QUEUE_ONLY:
+            return route_class.routes[0], "waits until somebody flushes the queue"
+        choice = self._scheduler.choice(route_class)
+        if choice.route is not None:
+            return choice.route.name, f"due over route {choice.route.name}"
+        reasons = [f"route {item.route}: {item.reason}" for item in choice.considered]
+        return route_class.routes[0], "waits for " + "; ".join(reasons) if reasons else "waits for a route"
+
+
+def message_with_history(queued: QueuedMessage, view: QueueView, history: Iterable[HistoryEntry]) -> Document:
+    """One message with all that happened to it."""
+    return {**view.message(queued), "history": [history_entry(entry) for entry in history]}
+
+
+def history_entry(entry: HistoryEntry) -> Document:
+    return {
+        "at": instant(entry.at),
+        "id": entry.queue_id,
+        "event": entry.event,
+        "recipient": entry.recipient,
+        "route": entry.route,
+        "host": entry.remote_host,
+        "status": entry.status,
+        "text": entry.text,
+    }
+
+
+def link(verdict: Verdict) -> Document:
+    return {
+        "name": verdict.link,
+        "state": verdict.state.value,
+        "source": verdict.source.value,
+        "reason": verdict.reason,
+        "since": instant(verdict.since),
+    }
+
+
+def counts(found: Counts) -> Document:
+    return {
+        "messages": found.messages,
+        "recipients": found.recipients,
+        "held": found.held,
+        "deferred": found.deferred,
+        "bytes": found.bytes,
+        "oldest_at": instant(found.oldest_at),
+    }
+
+
+def routes(
+    scheduler: Scheduler, pauses: Pauses, classes: dict[RouteClass, int], verdict_of: Callable[[str], Verdict | None]
+) -> list[Document]:
+    """Every route with its state: ready, waiting for a link, or paused."""
+    queued: dict[str, int] = {}
+    for route_class, count in classes.items():
+        choice = scheduler.choice(route_class).route if not route_class.is_local else None
+        name = choice.name if choice else (route_class.routes[0] if route_class.routes else "")
+        queued[name] = queued.get(name, 0) + count
+    return [
+        _route(route, scheduler, pauses, queued.get(route.name, 0), verdict_of) for route in scheduler.rules.routes
+    ]
+
+
+def _route(
+    route: Route, scheduler: Scheduler, pauses: Pauses, queued: int, verdict_of: Callable[[str], Verdict | None]
+) -> Document:
+    verdicts = [verdict for name in route.links if (verdict := verdict_of(name))]
+    up = next((verdict for verdict in verdicts if verdict.is_up), None)
+    pause = pauses.of_route(route.name, scheduler.rules.next_hop_names(route))
+    if up is None:
+        state, reason = "waiting", "; ".join(f"link {item.link}: {item.reason}" for item in verdicts)
+    elif pause is not None:
+        state, reason = "paused", f"{pause.reason}; tried again at {instant(pause.ends_at)}"
+    else:
+        state, reason = "ready", f"link {up.link} is up"
+    return {"name": route.name, "state": state, "reason": reason, "queued": queued}

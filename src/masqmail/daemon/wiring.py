@@ -1,0 +1,270 @@
+"""Puts the program together. The one place that knows every class.
+
+`Daemon` is made for one configuration and runs until it is told to stop; `reconfigure` gives it another one, whole
+or not at all.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from masqmail.config.model import Configuration, Sending
+from masqmail.config.routes import RouteSection
+from masqmail.daemon.agent import ParentAgent, ThreadAgent
+from masqmail.daemon.aliasfiles import AliasFiles
+from masqmail.daemon.control import Control, Masters
+from masqmail.daemon.desk import Desk
+from masqmail.daemon.directory import Directory
+from masqmail.daemon.groups import groups_of
+from masqmail.daemon.housekeeping import Housekeeper
+from masqmail.daemon.http import serve_http
+from masqmail.daemon.lanes import Lanes
+from masqmail.daemon.listeners import Listeners
+from masqmail.daemon.manual import ManualLinks
+from masqmail.daemon.operator import Operator
+from masqmail.daemon.pauses import Pauses
+from masqmail.daemon.policy import LocalUsers, NetworkPolicy, SubmissionPolicy
+from masqmail.daemon.reports import Reporter
+from masqmail.daemon.resolver import Resolver
+from masqmail.daemon.rules import Rules
+from masqmail.daemon.scheduler import Scheduler
+from masqmail.daemon.secrets import SecretReader
+from masqmail.daemon.transport import Transports
+from masqmail.delivery.job import LocalMethod
+from masqmail.delivery.local import LocalSettings
+from masqmail.links import DETECTORS
+from masqmail.links.board import LinkBoard
+from masqmail.links.detector import Detector
+from masqmail.net.dns import Resolver as NameResolver
+from masqmail.net.dns import SystemResolver
+from masqmail.net.listen import bind_tcp
+from masqmail.net.stream import Stream
+from masqmail.reception.pickup import Pickup
+from masqmail.reception.smtp import Service
+from masqmail.routing.link import Verdict
+from masqmail.routing.local import LocalDomains
+from masqmail.routing.schedule import Lifetime, RetrySchedule
+from masqmail.settings import HostPort, Pattern
+from masqmail.spool.api import Spool
+from masqmail.spool.intake import Intake, IntakeSettings
+from masqmail.spool.queueid import QueueIds
+from masqmail.spool.sqlite import SqliteSpool
+from masqmail.system.accounts import Accounts, SingleAccount, SystemAccounts
+from masqmail.system.clock import Clock, SystemClock
+from masqmail.system.events import MESSAGE_RECEIVED, SPOOL_BROKEN, SPOOL_RECOVERED, emit
+from masqmail.system.watch import Watcher
+
+#: How long running transactions may take when the program is told to stop.
+GRACE_SECONDS = 10.0
+
+
+def rules_of(configuration: Configuration) -> Rules:
+    """The configuration as policy asks it."""
+    host, queue, local = configuration.host, configuration.queue, configuration.local
+    return Rules(
+        host_name=host.name,
+        routes=configuration.policies,
+        next_hops={name: _next_hops(section) for name, section in configuration.routes.items()},
+        local=LocalDomains(
+            host_name=host.name,
+            domains=host.local_domains,
+            local_addresses=tuple(Pattern(str(address)) for address in host.local_addresses),
+            not_local_addresses=tuple(Pattern(str(address)) for address in host.not_local_addresses),
+            recipient_delimiter=local.recipient_delimiter,
+            match_case=local.match_case,
+        ),
+        schedule=RetrySchedule(queue.retry),
+        lifetime=Lifetime(queue.warn_after, queue.give_up_after),
+        postmaster=host.postmaster,
+        generation=configuration.generation,
+        sends_at_once=queue.deliver is Sending.AT_ONCE,
+        archive_to=configuration.submission.archive_to,
+        saves_envelope_to=local.save_envelope_to,
+    )
+
+
+def _next_hops(section: RouteSection) -> tuple[HostPort, ...]:
+    return tuple(HostPort(hop.host, section.port_for(hop)) for hop in section.smarthost)
+
+
+def directory_of(configuration: Configuration) -> Directory:
+    """Who an address is by this configuration, for a dry run without a daemon."""
+    accounts = SystemAccounts() if os.geteuid() == 0 else SingleAccount()
+    return Directory(rules_of(configuration), AliasFiles(configuration.local.aliases), accounts)
+
+
+def local_settings_of(configuration: Configuration) -> LocalSettings:
+    """What whoever delivers locally needs of the configuration."""
+    local = configuration.local
+
+    def mailbox_of(user: str) -> tuple[LocalMethod, str]:
+        store, path = local.mailbox_of(user)
+        return LocalMethod(store.value), path
+
+    return LocalSettings(configuration.host.name, local.alias_user, mailbox_of)
+
+
+class Daemon:
+    """The running program. `channel` leads to the privileged parent where there is one."""
+
+    def __init__(
+        self, configuration: Configuration, channel: socket.socket | None, clock: Clock | None = None
+    ) -> None:
+        self.configuration = configuration
+        self.clock = clock or SystemClock()
+        self._channel = channel
+        self._broken: BaseException | None = None
+        self._stop = anyio.Event()
+        self.accounts: Accounts = SystemAccounts() if channel else SingleAccount()
+        self.names: NameResolver = SystemResolver()
+
+    def stop(self) -> None:
+        """Ends `run` cleanly."""
+        self._stop.set()
+
+    async def run(self, on_ready: Callable[[], None]) -> int:
+        """Runs until `stop`; `on_ready` is called when every listener accepts. Returns the exit status."""
+        async with AsyncExitStack() as stack:
+            self.spool = await SqliteSpool.open(
+                self.configuration.paths.spool, now=self.clock.now, monotonic=self.clock.monotonic
+            )
+            stack.push_async_callback(self.spool.close)
+            await self._recover()
+            async with anyio.create_task_group() as tasks:
+                self._assemble(self.spool, tasks)
+                await self._start(tasks)
+                on_ready()
+                await self._stop.wait()
+                await self.listeners.close(GRACE_SECONDS)
+                tasks.cancel_scope.cancel()
+            await self.desk.finish()
+        if self._broken is not None:
+            emit(SPOOL_BROKEN, level=logging.CRITICAL, reason=str(self._broken))
+            return os.EX_TEMPFAIL
+        return os.EX_OK
+
+    async def _recover(self) -> None:
+        now = self.clock.now()
+        in_doubt = await self.spool.recover(now)
+        await self.spool.clamp_due(now, max(self.configuration.queue.retry))
+        if in_doubt:
+            emit(SPOOL_RECOVERED, level=logging.WARNING, in_doubt=in_doubt)
+
+    # --- made once
+
+    def _assemble(self, spool: Spool, tasks: TaskGroup) -> None:
+        """Makes every part and tells each whom it works with."""
+        configuration, clock = self.configuration, self.clock
+        rules = rules_of(configuration)
+        self.directory = Directory(rules, AliasFiles(configuration.local.aliases), self.accounts)
+        queue_ids = QueueIds()
+        reporter = Reporter(self.directory, clock, queue_ids)
+        self.desk = Desk(self.directory, reporter, spool, clock, self._trouble)
+        self.board = LinkBoard(tasks, clock, self._link_changed)
+        self.manual_links = ManualLinks(self.board, spool)
+        self.pauses = Pauses(clock, rules.schedule)
+        self.scheduler = Scheduler(rules, spool, self.board, self.pauses, clock)
+        self.desk.ways = self.scheduler
+        resolver = Resolver(self.directory, reporter, self.scheduler.note_classes)
+        self.intake = Intake(spool, resolver.resolve, clock, _intake_settings(configuration), _received, queue_ids)
+        self.agent = self._make_agent()
+        self.secrets = SecretReader(self.agent if isinstance(self.agent, ParentAgent) else None)
+        self.lanes = Lanes(spool, self.desk, self.pauses, self._transports(), self.agent, self.names)
+        self.users = LocalUsers(configuration, self.directory, SystemAccounts())
+        self.local_service = Service(SubmissionPolicy(self.users), self.intake, clock)
+        self.network_service = Service(NetworkPolicy(configuration, self.directory), self.intake, clock)
+        self.operator = Operator(
+            self.scheduler, spool, self.board, self.manual_links, self.pauses, self.directory, self.desk, clock
+        )
+        masters = Masters(os.geteuid(), os.getegid())
+        self.control = Control(self.operator, spool, masters, groups_of, clock)
+        self.housekeeper = Housekeeper(self.scheduler, self.pauses, self.desk, spool, clock)
+        self.housekeeper.keep_history = configuration.log.keep
+        self.listeners = Listeners(self._bind, self.network_service, self.local_service, self._serve_control)
+
+    def _make_agent(self) -> ParentAgent | ThreadAgent:
+        if self._channel is not None:
+            return ParentAgent(self._channel, self.stop)
+        return ThreadAgent(local_settings_of(self.configuration), self.accounts.find)
+
+    def _detectors(self) -> dict[str, Detector]:
+        links = self.configuration.links
+        return {name: DETECTORS[link.detect](name, link.options, self.clock) for name, link in links.items()}
+
+    def _transports(self) -> Transports:
+        return Transports(self.configuration.routes, self.configuration.host.name, self.secrets.read)
+
+    async def _start(self, tasks: TaskGroup) -> None:
+        """Starts whatever runs all the time. Listeners come last: nothing is accepted that nobody would take."""
+        self.board.watch(self._detectors())
+        await self.manual_links.restore(self.configuration.links)
+        tasks.start_soon(self._run_scheduler)
+        tasks.start_soon(self.housekeeper.run)
+        tasks.start_soon(self._run_pickup)
+        await self.listeners.open(self.configuration, tasks)
+
+    async def _run_scheduler(self) -> None:
+        await self.scheduler.run(self.lanes.run, self.desk.end_runs)
+
+    async def _run_pickup(self) -> None:
+        folder = self.configuration.paths.pickup
+        pickup = Pickup(folder, self.intake, self.spool, self.users, self.clock)
+        with Watcher([folder]) as watcher:
+
+            async def wait_for_change(seconds: float | None) -> None:
+                with anyio.move_on_after(seconds):
+                    await watcher.__anext__()
+
+            await pickup.run(wait_for_change)
+
+    async def _serve_control(self, stream: Stream) -> None:
+        await serve_http(stream, self.control.handle)
+
+    async def _bind(self, address: HostPort) -> Sequence[socket.socket]:
+        if isinstance(self.agent, ParentAgent):
+            return await self.agent.listen(address)
+        return bind_tcp(address)
+
+    # --- what may happen
+
+    def _link_changed(self, verdict: Verdict) -> None:
+        self.scheduler.links_changed([verdict.link] if verdict.is_up else [])
+
+    def _trouble(self, error: BaseException) -> None:
+        """A commit failed: nothing may be promised any more, so the program ends and starts anew."""
+        self._broken = self._broken or error
+        self.stop()
+
+    async def reconfigure(self, configuration: Configuration) -> None:
+        """Goes on with another configuration. Raises, and changes nothing, when it cannot be used."""
+        network = NetworkPolicy(configuration, self.directory)
+        await self.listeners.change(configuration)
+        self.configuration = configuration
+        rules = rules_of(configuration)
+        self.directory.rules = rules
+        self.directory.alias_files.paths = configuration.local.aliases
+        self.users.configuration = configuration
+        self.network_service.policy = network
+        self.intake.settings = _intake_settings(configuration)
+        if isinstance(self.agent, ThreadAgent):
+            self.agent.settings = local_settings_of(configuration)
+        self.lanes.transports = self._transports()
+        self.housekeeper.keep_history = configuration.log.keep
+        self.board.watch(self._detectors())
+        self.scheduler.reconfigure(rules)
+        await self.housekeeper.reclassify()
+
+
+def _intake_settings(configuration: Configuration) -> IntakeSettings:
+    smtp = configuration.smtp
+    return IntakeSettings(configuration.host.name, smtp.max_message_size, smtp.max_hops)
+
+
+def _received(**fields: Any) -> None:
+    emit(MESSAGE_RECEIVED, **fields)

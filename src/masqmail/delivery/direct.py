@@ -1,0 +1,144 @@
+"""Direct delivery: the hosts that take a domain's mail, one after the other. RFC 5321 §5.1.
+
+Trouble with a domain is that domain's alone: what is waiting for it is deferred or failed here, and spends an
+attempt.
+"""
+
+import ipaddress
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from masqmail.delivery.connect import Memory, Options
+from masqmail.delivery.job import Feed
+from masqmail.delivery.smtp import SessionEnd, send
+from masqmail.mail.outcome import Culprit, Deferred, Failed
+from masqmail.mail.status import Status
+from masqmail.net.dns import MailExchanger, Resolver
+from masqmail.net.errors import NameFailure, NameNotFound, NullMx
+from masqmail.settings import HostPort
+
+SMTP_PORT = 25
+MAX_CONNECTIONS = 10  # RFC 5321 §5.1 wants at least two addresses tried, and a limit
+BATCH = 64
+BATCH_BYTES = 1 << 20
+
+_NULL_MX = Status(556, "5.1.10", "The domain takes no mail")  # RFC 7505 §4.3
+_NO_SUCH_DOMAIN = Status(550, "5.1.2", "The domain does not exist")  # RFC 3463 §3.2
+_LOOP = Status(554, "5.4.6", "The best mail exchanger of the domain is this host")  # RFC 5321 §5.1
+_UNANSWERED = {
+    Culprit.NAME: Status(451, "4.4.3", "The domain could not be looked up"),
+    Culprit.CONNECTION: Status(451, "4.4.1", "No mail exchanger could be reached"),
+    Culprit.TLS: Status(451, "4.7.5", "No mail exchanger could be reached safely"),
+}
+_OTHER_TROUBLE = Status(451, "4.4.0", "No mail exchanger takes mail now")
+
+
+class _NoRoute(Exception):
+    """Nobody can be asked to take the domain's mail; `outcome` is for each of its recipients."""
+
+    def __init__(self, outcome: Deferred | Failed) -> None:
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHost:
+    """How we recognise ourselves among the mail exchangers of a domain."""
+
+    names: Collection[str] = ()
+    addresses: Collection[str] = ()
+
+    def is_at(self, host: str, addresses: Sequence[str]) -> bool:
+        is_named = any(host.lower() == name.lower() for name in self.names)
+        return is_named or any(address in self.addresses for address in addresses)
+
+
+async def send_direct(
+    domain: str,
+    options: Options,
+    resolver: Resolver,
+    feed: Feed,
+    memory: Memory,
+    *,
+    own_host: OwnHost | None = None,
+    port: int = SMTP_PORT,
+    use_mx: bool = True,
+) -> SessionEnd:
+    """Sends what is waiting for a domain to the best of its mail exchangers that takes it.
+
+    When none does, every transaction of the feed is settled for that reason; the end that is returned has no
+    culprit then, for there is no next hop to pause.
+    """
+    own_host = own_host or OwnHost((options.helo_name,))
+    try:
+        hosts = await _find_hosts(domain, resolver, own_host, use_mx=use_mx)
+    except _NoRoute as no_route:
+        return await _settle_all(feed, no_route.outcome)
+    end = SessionEnd()
+    for host, address in hosts[:MAX_CONNECTIONS]:
+        end = await send(HostPort(host, port), options, feed, memory, address=HostPort(address, port))
+        if end.is_ok or end.progress:
+            return end
+    assert end.culprit is not None
+    status = end.status if end.status is not None and end.status.is_temporary else None
+    status = status or _UNANSWERED.get(end.culprit, _OTHER_TROUBLE)
+    return await _settle_all(feed, Deferred(status, end.culprit, end.reason))
+
+
+async def _find_hosts(domain: str, resolver: Resolver, own_host: OwnHost, *, use_mx: bool) -> list[tuple[str, str]]:
+    """Whom to ask, as (name, address), the best first. Raises `_NoRoute`."""
+    if domain.startswith("["):
+        literal = _literal(domain)
+        return [(literal, literal)]
+    exchangers = await _exchangers(domain, resolver) if use_mx else ()
+    found: list[tuple[MailExchanger, str]] = []
+    trouble = ""
+    for exchanger in exchangers or (MailExchanger(0, domain),):  # RFC 5321 §5.1: the implicit MX
+        try:
+            addresses = await resolver.addresses(exchanger.host)
+        except NameFailure as error:
+            trouble = trouble or error.reason
+            continue
+        if own_host.is_at(exchanger.host, addresses):
+            # Hosts that are no better than we are must not be asked: they would give it back (RFC 5321 §5.1).
+            found = [(other, address) for other, address in found if other.preference < exchanger.preference]
+            if not found:
+                reason = f"{exchanger.host}, the best mail exchanger of {domain}, is this host"
+                raise _NoRoute(Failed(_LOOP, Culprit.RECIPIENT, reason))
+            break
+        found += [(exchanger, address) for address in addresses]
+    if not found:
+        reason = trouble or f"no mail exchanger of {domain} has an address"
+        raise _NoRoute(Deferred(_UNANSWERED[Culprit.NAME], Culprit.NAME, reason))
+    return [(exchanger.host, address) for exchanger, address in found]
+
+
+async def _exchangers(domain: str, resolver: Resolver) -> tuple[MailExchanger, ...]:
+    """The MX records of a domain. Raises `_NoRoute` for what a look-up can end with otherwise."""
+    try:
+        return (await resolver.mail_exchangers(domain)).exchangers
+    except NullMx as error:
+        raise _NoRoute(Failed(_NULL_MX, Culprit.RECIPIENT, error.reason)) from None
+    except NameNotFound as error:
+        if not await resolver.is_hijacked():
+            raise _NoRoute(Failed(_NO_SUCH_DOMAIN, Culprit.RECIPIENT, error.reason)) from None
+        reason = f"{error.reason}, says a resolver that is not to be trusted now"
+        raise _NoRoute(Deferred(_UNANSWERED[Culprit.NAME], Culprit.NAME, reason)) from None
+    except NameFailure as error:
+        raise _NoRoute(Deferred(_UNANSWERED[Culprit.NAME], Culprit.NAME, error.reason)) from None
+
+
+def _literal(domain: str) -> str:
+    """The address in a domain literal, RFC 5321 §4.1.3. Raises `_NoRoute` for one that is none."""
+    text = domain.strip("[]")
+    try:
+        return str(ipaddress.ip_address(text[5:] if text.lower().startswith("ipv6:") else text))
+    except ValueError:
+        raise _NoRoute(Failed(_NO_SUCH_DOMAIN, Culprit.RECIPIENT, f"{domain} is no address of a host")) from None
+
+
+async def _settle_all(feed: Feed, outcome: Deferred | Failed) -> SessionEnd:
+    """The same outcome for everything that waits for this domain."""
+    while transactions := await feed.take(max_transactions=BATCH, max_bytes=BATCH_BYTES):
+        for transaction in transactions:
+            feed.settle(transaction, [outcome] * len(transaction.envelope.recipients))
+    return SessionEnd(reason=outcome.reason)

@@ -1,0 +1,185 @@
+"""Carries out one local delivery, as whoever this process is, and turns whatever happens into one outcome.
+
+`plan_for` says from the configuration whose rights a job needs and what is to be done; `deliver` does it. In
+between, the privileged parent becomes that account (see `daemon.parent`). A local error never fails a
+recipient: a full disk, a missing permission or a lock that is not given back are put right by somebody, and
+then the mail arrives.
+"""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from masqmail.delivery import maildir, mbox, pipe
+from masqmail.delivery.files import NotUsable
+from masqmail.delivery.job import LocalJob, LocalMethod
+from masqmail.delivery.locks import MailboxBusy
+from masqmail.delivery.program import TIMEOUT_SECONDS
+from masqmail.delivery.variables import VariableError, environment_of, expand_path, expand_words
+from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover, Outcome
+from masqmail.mail.status import LOCAL_ERROR, MAILBOX_FULL, STORAGE_FULL, Status
+from masqmail.routing.aliasfile import split_command
+from masqmail.spool.api import TargetKind
+from masqmail.system.accounts import Account
+
+MAILBOX_BUSY = Status(450, "4.2.0", "The mailbox is locked by another program")
+
+#: An alias target that takes everything.
+NOWHERE = "/dev/null"
+
+FindAccount = Callable[[str], Account | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """What the configuration says about local delivery.
+
+    `mailbox_of` gives the method and the path, still to be filled in, of a user's mailbox. `alias_user` is the
+    account that runs the pipes and writes the files of alias files.
+    """
+
+    host_name: str
+    alias_user: str
+    mailbox_of: Callable[[str], tuple[LocalMethod, str]]
+    pipe_timeout_seconds: float = TIMEOUT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, and as whom. `path` is a mailbox or file; a pipe has a command instead."""
+
+    job: LocalJob
+    method: LocalMethod
+    account: Account
+    path: str = ""
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    timeout_seconds: float = TIMEOUT_SECONDS
+
+
+def plan_for(job: LocalJob, settings: LocalSettings, find_account: FindAccount) -> Plan:
+    """Says what a job comes to. Raises `NotUsable` when it cannot be done as things are."""
+    match job.kind:
+        case TargetKind.MAILBOX:
+            return _plan_mailbox(job, settings, _account(job.target, find_account))
+        case TargetKind.PIPE:
+            return _plan_pipe(job, settings, _alias_account(settings, find_account))
+        case TargetKind.FILE:
+            method = LocalMethod.MAILDIR if job.target.endswith("/") else LocalMethod.MBOX
+            return Plan(job, method, _alias_account(settings, find_account), path=job.target.rstrip("/"))
+        case TargetKind.REMOTE:
+            raise NotUsable(f"{job.target} is no target on this host")
+        case _:
+            assert_never(job.kind)
+
+
+def deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None = None) -> Outcome:
+    """Delivers the message that `pieces` (CRLF line ends) make up. What goes wrong on this host defers it."""
+    try:
+        return _deliver(plan, pieces, stop)
+    except MailboxBusy as error:
+        return local_error(str(error), MAILBOX_BUSY)
+    except NotUsable as error:
+        return local_error(str(error))
+    except OSError as error:
+        return _from_os_error(plan, error)
+
+
+def local_error(reason: str, status: Status = LOCAL_ERROR) -> Deferred:
+    """The outcome of what is wrong on this host and not with the message."""
+    return Deferred(status.with_text(reason), Culprit.LOCAL, reason)
+
+
+def _account(name: str, find_account: FindAccount) -> Account:
+    """The account of that name. It was there when the message was accepted, so a missing one is put off."""
+    account = find_account(name)
+    if account is None:
+        raise NotUsable(f"there is no account {name} now")
+    return account
+
+
+def _alias_account(settings: LocalSettings, find_account: FindAccount) -> Account:
+    """Who runs the programs and writes the files of alias files: never root, CVE-2001-1173."""
+    account = _account(settings.alias_user, find_account)
+    if account.uid == 0:
+        raise NotUsable(f"alias_user is {account.name}: programs and files of aliases are never root's")
+    return account
+
+
+def _plan_mailbox(job: LocalJob, settings: LocalSettings, account: Account) -> Plan:
+    method, template = settings.mailbox_of(account.name)
+    try:
+        path = expand_path(template, replace(job.variables, user=account.name), account.home)
+    except VariableError as error:
+        raise NotUsable(f"the mailbox of {account.name}: {error}") from error
+    return Plan(job, method, account, path=path.rstrip("/"))
+
+
+def _plan_pipe(job: LocalJob, settings: LocalSettings, account: Account) -> Plan:
+    try:
+        command = expand_words(split_command(job.target.removeprefix("|")), job.variables)
+    except ValueError as error:
+        raise NotUsable(f"{job.source or job.target}: {error}") from error
+    environment = environment_of(job.variables, host_name=settings.host_name, home=account.home, shell=account.shell)
+    return Plan(
+        job,
+        LocalMethod.PIPE,
+        account,
+        command=command,
+        environment=environment,
+        timeout_seconds=settings.pipe_timeout_seconds,
+    )
+
+
+def _deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None) -> Outcome:
+    if plan.path == NOWHERE:
+        return _delivered(NOWHERE)
+    if os.geteuid() == 0:
+        _check_for_root(plan)
+    match plan.method:
+        case LocalMethod.MBOX:
+            mbox.append(plan.path, pieces, sender=plan.job.variables.sender, stop=stop)
+            return _delivered(plan.path)
+        case LocalMethod.MAILDIR:
+            is_new = maildir.put(plan.path, pieces, identity=plan.job.identity, is_first=plan.job.is_first)
+            return _delivered(plan.path, "" if is_new else "an earlier attempt had put it there")
+        case LocalMethod.PIPE:
+            return pipe.deliver(
+                plan.command,
+                pieces,
+                environment=plan.environment,
+                directory=plan.account.home,
+                timeout_seconds=plan.timeout_seconds,
+                stop=stop,
+            )
+        case _:
+            assert_never(plan.method)
+
+
+def _delivered(path: str, reason: str = "") -> Delivered:
+    return Delivered(Status(250, "2.0.0", f"Delivered to {path}"), handover=Handover.MAILBOX, reason=reason)
+
+
+def _check_for_root(plan: Plan) -> None:
+    """Root writes only where nobody else can put something in the way."""
+    for path in (os.path.dirname(plan.path), plan.path):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        if status.st_uid != 0 or status.st_mode & stat.S_IWOTH or stat.S_ISLNK(status.st_mode):
+            raise NotUsable(f"root gets no mail at {plan.path}: others may write to {path}")
+
+
+def _from_os_error(plan: Plan, error: OSError) -> Deferred:
+    """The words for an error of the system, with the path it is about."""
+    path = error.filename if isinstance(error.filename, str) else plan.path or plan.command[0]
+    status = _STATUSES.get(error.errno or 0, LOCAL_ERROR)
+    return local_error(f"{path}: {(error.strerror or str(error)).lower()}", status)
+
+
+_STATUSES = {errno.ENOSPC: STORAGE_FULL, errno.EDQUOT: MAILBOX_FULL}

@@ -1,0 +1,412 @@
+"""Delivery over SMTP: one connection to one next hop, for as many messages as there are.
+
+`send` connects, lets `proto.smtp.client` decide what to say, and streams the transactions of a `Feed`. Two
+tasks share the connection: one reads and settles, one writes; reading never stops while writing. Whatever
+happens, every transaction taken from the feed is settled before `send` returns.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from masqmail.delivery.blame import outcome_of
+from masqmail.delivery.connect import Memory, Options, TlsMode, keep_session, open_stream, protect
+from masqmail.delivery.job import Feed, Transaction
+from masqmail.delivery.window import Window
+from masqmail.delivery.wire import Wire
+from masqmail.mail.outcome import Culprit, Deferred, NotTried
+from masqmail.mail.status import LOCAL_ERROR, Status
+from masqmail.net.dns import to_ascii
+from masqmail.net.errors import ConnectionLost, NameFailure, NetError, StreamTimeout
+from masqmail.proto.errors import PeerError, UsageError
+from masqmail.proto.smtp.client import (
+    Client,
+    ClientOptions,
+    Ended,
+    Event,
+    Phase,
+    Quitted,
+    Ready,
+    StartTls,
+    TlsWanted,
+    Verdicts,
+)
+from masqmail.proto.smtp.compose import Outgoing
+from masqmail.proto.smtp.transfer import Fate, Step
+from masqmail.settings import HostPort
+from masqmail.system import events
+
+_STARTTLS = {
+    TlsMode.STARTTLS: StartTls.REQUIRED,
+    TlsMode.OPPORTUNISTIC: StartTls.IF_OFFERED,
+    TlsMode.IMPLICIT: StartTls.NEVER,
+    TlsMode.NONE: StartTls.NEVER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """How a connection ended; without a culprit all went well.
+
+    With `progress` at least one message got an answer: connect again at once. Without it the connection
+    achieved nothing, and its next hop should be paused for this culprit and reason.
+    """
+
+    culprit: Culprit | None = None
+    reason: str = ""
+    status: Status | None = None
+    progress: bool = False
+
+    @property
+    def is_ok(self) -> bool:
+        return self.culprit is None
+
+
+async def send(
+    next_hop: HostPort, options: Options, feed: Feed, memory: Memory, *, address: HostPort | None = None
+) -> SessionEnd:
+    """One connection to a next hop, for as many transactions as the feed has.
+
+    `address` is where to connect when it is not `next_hop` itself, whose name the certificate must have. Where
+    opportunistic TLS fails it is tried again without (RFC 7435 §3).
+    """
+    end = await _Session(next_hop, options, feed, memory).run(address or next_hop)
+    if end.culprit is Culprit.TLS and options.tls is TlsMode.OPPORTUNISTIC:
+        plain = replace(options, tls=TlsMode.NONE, clear_password=False)
+        end = await _Session(next_hop, plain, feed, memory).run(address or next_hop)
+    return end
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A transaction on this connection. Its last byte may leave when `begun` is set."""
+
+    transaction: Transaction
+    begun: anyio.Event
+
+
+class _SessionOver(Exception):
+    """Leaves the tasks of a session whose `SessionEnd` is known."""
+
+
+class _Session:
+    """One connection. `_end` is set once, by whatever ends it; `_fault` by an error of ours."""
+
+    def __init__(self, next_hop: HostPort, options: Options, feed: Feed, memory: Memory) -> None:
+        self._next_hop = next_hop
+        self._name = str(next_hop)
+        self._options = options
+        self._feed = feed
+        self._memory = memory
+        self._client = Client(_client_options(options, may_pipeline=not memory.needs_care(self._name)))
+        self._wire: Wire
+        self._group: TaskGroup | None = None
+        self._works: dict[int, _Work] = {}
+        self._window = Window(options.window_bytes)
+        self._news = anyio.Event()  # set when something was read
+        self._end: SessionEnd | None = None
+        self._account_trouble: SessionEnd | None = None
+        self._spoiled: dict[int, Deferred] = {}  # messages whose content could not be read
+        self._fault: Exception | None = None
+        self._progress = False
+        self._taken = 0
+        self._feed_is_dry = False
+
+    async def run(self, address: HostPort) -> SessionEnd:
+        try:
+            stream = await open_stream(address, self._options)
+        except NetError as error:
+            return self._report(SessionEnd(error.culprit, error.reason))
+        self._wire = Wire(stream, self._name, self._options)
+        try:
+            await self._guarded(self._establish)
+            if self._end is None and self._fault is None:
+                await self._transact()
+            if self._end is not None and self._end.is_ok:
+                await keep_session(stream, self._next_hop, self._options, self._memory)
+        finally:
+            self._release()
+            if self._end is None or not self._end.is_ok:
+                stream.abort()
+        if self._fault is not None:
+            raise self._fault
+        assert self._end is not None
+        await stream.aclose()
+        return self._report(self._end)
+
+    async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Runs a task of this session. Whatever stops it stops the session, and is sorted here."""
+        try:
+            await task()
+            return
+        except _SessionOver:
+            pass
+        except (NetError, PeerError) as error:
+            self._end = self._end or self._end_by(error)
+        except Exception as error:
+            self._fault = self._fault or error
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+
+    # before the first transaction
+
+    async def _establish(self) -> None:
+        """Greeting, EHLO, TLS, log-in: everything until messages may be sent."""
+        if self._options.tls is TlsMode.IMPLICIT:
+            await self._start_tls()
+        while self._client.phase is not Phase.READY:
+            await self._send()
+            await self._read_once()
+            if self._client.phase is Phase.TLS:
+                await self._start_tls()
+                self._client.tls_started()
+        tls = self._wire.stream.tls
+        events.emit(events.CONNECTION_OPENED, next_hop=self._name, tls=tls.version if tls else "none")
+
+    async def _start_tls(self) -> None:
+        await protect(self._wire.stream, self._next_hop, self._options, self._memory)
+        self._wire.touch()
+
+    async def _transact(self) -> None:
+        async with anyio.create_task_group() as group:
+            self._group = group
+            group.start_soon(self._guarded, self._read)
+            group.start_soon(self._guarded, self._write)
+        self._group = None
+
+    # reading
+
+    async def _read(self) -> None:
+        while True:
+            await self._read_once()
+            self._news.set()
+
+    async def _read_once(self) -> None:
+        data = await self._wire.receive(lambda: self._client.awaited)
+        if not data:
+            raise ConnectionLost("closed the connection")
+        self._client.receive(data)
+        self._handle_events()
+        if self._end is not None:
+            raise _SessionOver
+
+    def _handle_events(self) -> None:
+        """Takes what has happened from the machine. What came before a breach of the protocol counts."""
+        happened: list[Event] = []
+        try:
+            while (event := self._client.next_event()) is not None:
+                happened.append(event)
+        finally:
+            for event in happened:
+                if isinstance(event, Ended):
+                    self._end = SessionEnd(event.culprit, f"{self._name} {event.reason}", event.status)
+                elif isinstance(event, Quitted):
+                    self._end = self._account_trouble or SessionEnd()
+                else:
+                    assert isinstance(event, Verdicts | Ready | TlsWanted)
+            self._settle(happened)
+
+    def _settle(self, happened: Sequence[Event]) -> None:
+        """Turns verdicts into outcomes for the feed."""
+        trouble = self._trouble()
+        for event in happened:
+            if isinstance(event, Verdicts):
+                self._settle_one(event, self._spoiled.get(event.number, trouble))
+
+    def _settle_one(self, event: Verdicts, trouble: NotTried | Deferred) -> None:
+        transaction = self._works.pop(event.number).transaction
+        takes_dsn = self._client.offered.dsn
+        outcomes = [
+            outcome_of(verdict, host=self._name, takes_dsn=takes_dsn, trouble=trouble) for verdict in event.verdicts
+        ]
+        for verdict, outcome in zip(event.verdicts, outcomes, strict=True):
+            if verdict.fate is Fate.REFUSED and isinstance(outcome, NotTried):
+                end = SessionEnd(outcome.culprit, outcome.reason, verdict.status)
+                self._account_trouble = self._account_trouble or end
+            elif verdict.fate in (Fate.ACCEPTED, Fate.REFUSED) and verdict.step is not Step.CHECK:
+                self._progress = True
+        self._window.note_answered(event.number, transaction.size_bytes, anyio.current_time())
+        self._client.window_bytes = self._window.size_bytes
+        self._feed.settle(transaction, outcomes)
+
+    # writing
+
+    async def _write(self) -> None:
+        while True:
+            await self._take_work()
+            await self._send()
+            if not self._client.is_idle:
+                self._news = anyio.Event()
+                await self._news.wait()
+            elif not await self._may_go_on():
+                break
+        self._client.quit()
+        await self._send()
+
+    async def _may_go_on(self) -> bool:
+        """With nothing left to do: whether more work comes while we wait a moment for it."""
+        if self._is_used_up():
+            return False
+        self._feed_is_dry = not await self._feed.wait(self._options.linger.total_seconds())
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return not self._feed_is_dry
+
+    def _is_used_up(self) -> bool:
+        limit = self._options.max_messages
+        return self._client.is_used_up or self._account_trouble is not None or 0 < limit <= self._taken
+
+    async def _take_work(self) -> None:
+        """Takes more when the window is half empty, and begins it while its commands already leave."""
+        messages, room_bytes = self._client.room
+        is_half_empty = 2 * messages >= self._options.window_messages and 2 * room_bytes >= self._window.size_bytes
+        if self._feed_is_dry or self._is_used_up() or not (is_half_empty or self._client.is_idle):
+            return
+        if self._options.max_messages:
+            messages = min(messages, self._options.max_messages - self._taken)
+        transactions = await self._feed.take(max_transactions=messages, max_bytes=room_bytes)
+        self._feed_is_dry = not transactions
+        if not transactions:
+            return
+        self._taken += len(transactions)
+        begun = anyio.Event()
+        for transaction in transactions:
+            number = self._client.start(_outgoing(transaction))
+            self._works[number] = _Work(transaction, begun)
+        self._handle_events()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        assert self._group is not None
+        self._group.start_soon(self._guarded, lambda: self._begin(begun))
+
+    async def _begin(self, begun: anyio.Event) -> None:
+        """Tells the feed that the last bytes of these transactions are about to leave."""
+        await self._feed.begin([work.transaction for work in self._works.values() if work.begun is begun])
+        begun.set()
+
+    async def _send(self) -> None:
+        """Sends all that may leave now."""
+        while True:
+            is_secret = self._client.is_secret
+            data = self._client.data_to_send()
+            self._handle_events()
+            if data:
+                self._wire.trace("C:", data, is_secret=is_secret)
+                self._wire.put(data)
+            if (number := self._client.body_of) is not None:
+                await self._send_content(number)
+            elif self._wire.has_output:
+                await self._wire.flush()
+            else:
+                return
+
+    async def _send_content(self, number: int) -> None:
+        work = self._works[number]
+        if not work.begun.is_set():
+            await self._wire.flush()
+            await work.begun.wait()
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        content = work.transaction.content
+        is_in_memory = isinstance(content.body, bytes)
+        chunks = content.chunks()
+        try:
+            while True:
+                chunk = next(chunks, None) if is_in_memory else await anyio.to_thread.run_sync(next, chunks, None)
+                if chunk is None:
+                    break
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                self._wire.put(self._client.body_data(chunk))
+                if self._wire.is_full:
+                    await self._wire.flush()
+            self._wire.put(self._client.body_end())
+        except (OSError, UsageError) as error:
+            self._give_up_content(number, error)
+        self._window.note_sent(number, anyio.current_time())
+        if self._wire.is_full:
+            await self._wire.flush()
+
+    def _give_up_content(self, number: int, error: Exception) -> None:
+        """The stored content is not what it should be. The server must not take the half we sent for all of it."""
+        reason = f"the stored message could not be read: {error}"
+        self._spoiled[number] = Deferred(LOCAL_ERROR.with_text(reason), Culprit.LOCAL, reason)
+        self._end = SessionEnd(Culprit.LOCAL, reason)
+        self._progress = True  # nothing is wrong with the next hop
+        raise _SessionOver
+
+    # the end
+
+    def _end_by(self, error: NetError | PeerError) -> SessionEnd:
+        """What it means that the connection ended like this."""
+        is_ready = self._client.phase is Phase.READY
+        if isinstance(error, PeerError):
+            if is_ready:
+                self._memory.note_trouble(self._name, for_good=True)
+            return SessionEnd(Culprit.SESSION, f"{self._name} answered nonsense: {error.status.text}")
+        if self._client.phase is Phase.QUIT or (is_ready and self._client.is_idle):
+            return self._account_trouble or SessionEnd()  # it closed what we no longer needed
+        if is_ready and self._client.is_pipelining and isinstance(error, StreamTimeout | ConnectionLost):
+            self._memory.note_trouble(self._name, for_good=False)
+        return SessionEnd(error.culprit, f"{self._name}: {error.reason}")
+
+    def _trouble(self) -> NotTried | Deferred:
+        """What it means for a message that it was not sent."""
+        if self._fault is not None:
+            reason = f"an error of ours stopped the connection to {self._name}: {self._fault!r}"
+            return Deferred(LOCAL_ERROR.with_text("An error of ours"), Culprit.US, reason)
+        if self._end is not None and self._end.culprit is not None:
+            return NotTried(self._end.culprit, self._end.reason, self._name)
+        if self._client.phase is Phase.CLOSED:
+            return NotTried(Culprit.LINK, f"sending to {self._name} was stopped", self._name)
+        return NotTried(Culprit.SESSION, f"{self._name} takes no more messages in this session", self._name)
+
+    def _release(self) -> None:
+        """Settles whatever is still open."""
+        self._client.abandon()
+        self._handle_events()
+
+    def _report(self, end: SessionEnd) -> SessionEnd:
+        if end.culprit is None:
+            events.emit(events.CONNECTION_CLOSED, next_hop=self._name, messages=self._taken)
+            if self._progress:
+                self._memory.note_success(self._name)
+        else:
+            events.emit(events.CONNECTION_FAILED, next_hop=self._name, culprit=end.culprit.value, reason=end.reason)
+        return replace(end, progress=self._progress)
+
+
+def _client_options(options: Options, *, may_pipeline: bool) -> ClientOptions:
+    return ClientOptions(
+        helo_name=options.helo_name,
+        starttls=_STARTTLS[options.tls],
+        tls_is_on=options.tls is TlsMode.IMPLICIT,
+        credentials=options.credentials,
+        mechanisms=options.mechanisms,
+        clear_password=options.clear_password,
+        pipelining=options.pipelining and may_pipeline,
+        window_bytes=options.window_bytes,
+        window_transactions=options.window_messages,
+        to_a_labels=_to_a_labels,
+    )
+
+
+def _outgoing(transaction: Transaction) -> Outgoing:
+    """What the machine must know. An undeclared 8-bit header is no reason for SMTPUTF8: it goes as it is."""
+    is_ascii = (
+        not (transaction.needs_smtputf8 and transaction.envelope.smtputf8) or transaction.content.header.isascii()
+    )
+    return Outgoing(
+        envelope=transaction.envelope,
+        size_bytes=transaction.size_bytes,
+        needs_8bit=transaction.needs_8bit,
+        needs_smtputf8=transaction.needs_smtputf8,
+        header_is_ascii=is_ascii,
+    )
+
+
+def _to_a_labels(domain: str) -> str:
+    try:
+        return to_ascii(domain)
+    except NameFailure as error:
+        raise ValueError(error.reason) from error

@@ -1,0 +1,156 @@
+"""The open queue file, with what is kept in memory beside it. Everything here belongs to the writer thread."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
+from masqmail.spool.bodies import Bodies
+from masqmail.spool.classes import Classes
+from masqmail.spool.migrate import migrate
+from masqmail.spool.statements import load
+from masqmail.spool.tally import Tally
+
+SQL = load("start")
+
+FILE_NAME = "queue.sqlite3"
+LOCK_NAME = "lock"
+
+#: The journal is copied into the file when it has this many pages, and cut back to the size of that many.
+CHECKPOINT_PAGES = 4000
+CACHE_KIB = 16 * 1024
+
+SETTINGS = (
+    "locking_mode = EXCLUSIVE",
+    "auto_vacuum = INCREMENTAL",  # only before the first table
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+    f"journal_size_limit = {CHECKPOINT_PAGES * 4096}",
+    f"cache_size = -{CACHE_KIB}",
+    "temp_store = MEMORY",
+)
+
+# SQLite's primary result codes; the extended ones carry them in their low byte.
+_TAKEN = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_FINAL = _DAMAGED | {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+
+
+class Database:
+    """One connection and its transactions."""
+
+    def __init__(self, directory: Path, bodies: Bodies, now: Callable[[], datetime]) -> None:
+        """Opens the queue of that folder, or makes it.
+
+        Raises `SpoolError` when another process has it, `SpoolBroken` when it is damaged; nothing is deleted.
+        """
+        self.bodies = bodies
+        self.now = now
+        self.after_commit: list[Callable[[], None]] = []
+        self.last_number = 0
+        self._is_synced = True
+        self._lock = _lock(directory / LOCK_NAME)
+        path = directory / FILE_NAME
+        self.connection = _connect(path)
+        try:
+            self._prepare()
+        except (sqlite3.Error, SpoolError, OSError) as error:
+            self.close()
+            raise _opening_error(error, path) from error
+
+    def _prepare(self) -> None:
+        for setting in SETTINGS:
+            self.connection.execute(f"PRAGMA {setting}").fetchall()
+        migrate(self.connection)
+        self.classes = Classes(self.connection)
+        self.tally = Tally(self.connection)
+        (self.last_number,) = self.connection.execute(SQL["last_number"]).fetchone()
+        self.bodies.sweep(lambda name: self.connection.execute(SQL["has_body_file"], (name,)).fetchone() is not None)
+        self.classes.forget([number for number, _ in self.classes.items() if not self.tally.in_class(number)])
+
+    def next_number(self) -> int:
+        """The next number for a message or a line of history; one order for both, none is used twice."""
+        self.last_number += 1
+        return self.last_number
+
+    def begin(self, *, durable: bool) -> None:
+        """Begins a transaction; one that is not durable may be lost when the power fails, but not by a crash."""
+        if durable is not self._is_synced:
+            self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._is_synced = durable
+        self.connection.execute("BEGIN")
+        self.tally.begin()
+
+    def commit(self) -> None:
+        """Ends the transaction. Raises `SpoolFull` when it can be undone, else `SpoolBroken`: that is final."""
+        try:
+            self.connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            failure = what_failed(error)
+            raise failure if isinstance(failure, SpoolFull) else SpoolBroken(str(failure)) from error
+        for action in self.after_commit:
+            action()
+        self.after_commit.clear()
+
+    def rollback(self) -> None:
+        """Undoes the transaction, and what was learnt from it."""
+        if self.connection.in_transaction:  # SQLite ends some failed ones by itself
+            self.connection.execute("ROLLBACK")
+        self.tally.rollback()
+        self.classes.reload()
+        self.after_commit.clear()
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.connection.close()
+        os.close(self._lock)
+
+
+def what_failed(error: Exception) -> Exception:
+    """What an error of SQLite means for the spool; other exceptions are passed on as they are."""
+    if not isinstance(error, sqlite3.Error):
+        return error
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return SpoolFull(f"no room in the queue file: {error}")
+    if code in _FINAL:
+        return SpoolBroken(f"the queue file cannot be used any longer: {error}")
+    return SpoolError(f"the queue file refused a change: {error}")
+
+
+def _lock(path: Path) -> int:
+    """Keeps other processes out for as long as the descriptor is open; the kernel ends it when we die."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise SpoolError(f"another masqmail uses this spool ({path.parent})") from error
+    return descriptor
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would ask the umask
+    return sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
+
+
+def _opening_error(error: Exception, path: Path) -> SpoolError:
+    """What to tell somebody whose queue cannot be opened."""
+    if isinstance(error, SpoolError):
+        return error
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _TAKEN:
+        return SpoolError(f"another program uses {path}")
+    if code in _DAMAGED:
+        return SpoolBroken(
+            f"{path} is damaged ({error}). Nothing was changed or deleted. Copy {path.parent} to a safe place; then"
+            f" save what can be read with `sqlite3 {path} .recover | sqlite3 recovered.sqlite3` and put that file in"
+            " its place, or move the damaged file away to begin with an empty queue"
+        )
+    failure = what_failed(error)
+    return failure if isinstance(failure, SpoolError) else SpoolError(f"cannot open the spool {path.parent}: {error}")

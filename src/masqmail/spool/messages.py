@@ -1,0 +1,85 @@
+"""Reading messages and recipients out of the queue file."""
+
+from collections.abc import Generator, Iterable, Sequence
+
+from masqmail.spool.api import QueuedMessage, Selection, StoredMessage, StoredRecipient
+from masqmail.spool.changes import is_selected
+from masqmail.spool.database import Database
+from masqmail.spool.rows import Row, id_range, read_message, read_recipient
+from masqmail.spool.statements import load
+
+SQL = load("messages")
+
+#: Messages read in one slice of a long list; takes a few milliseconds.
+PAGE = 100
+
+
+def message(db: Database, key: int, *, with_body: bool = True) -> StoredMessage:
+    """The message of that key."""
+    statement = SQL["get_message" if with_body else "get_message_without_body"]
+    return read_message(db.connection.execute(statement, (key,)).fetchone(), db.bodies.path)
+
+
+def recipients(db: Database, rows: Iterable[Row]) -> tuple[StoredRecipient, ...]:
+    """The values of whole rows of recipients."""
+    classes = db.classes
+    return tuple(read_recipient(row, classes.value, classes.usable_seconds) for row in rows)
+
+
+def all_recipients(db: Database, key: int) -> tuple[StoredRecipient, ...]:
+    """Every recipient of a message, in their order."""
+    return recipients(db, db.connection.execute(SQL["get_recipients"], id_range(key)))
+
+
+def find(db: Database, queue_id: str) -> QueuedMessage | None:
+    """The message with that queue ID, whole."""
+    row = db.connection.execute(SQL["get_key"], (queue_id,)).fetchone()
+    return row and QueuedMessage(message(db, *row), all_recipients(db, *row))
+
+
+def key_of(db: Database, queue_id: str) -> int | None:
+    """The key of a message, also of one that is gone if its history is there; None for an unknown one."""
+    row = db.connection.execute(SQL["get_key"], (queue_id,)).fetchone()
+    row = row or db.connection.execute(SQL["get_past_key"], (queue_id,)).fetchone()
+    return row and int(row[0])
+
+
+def listing(
+    db: Database, after: str, limit: int | None, owner_uid: int | None
+) -> Generator[None, None, list[QueuedMessage]]:
+    """Messages in order of arrival without header and body, a page to a slice."""
+    found: list[QueuedMessage] = []
+    selection = Selection(owner_uid=owner_uid)
+    start = key_of(db, after) if after else 0
+    while start is not None:
+        start, items = _page(db, start)
+        found += [item for item in items if is_selected(selection, item)]
+        if limit is not None and len(found) >= limit:
+            return found[:limit]
+        yield
+    return found
+
+
+def select(db: Database, selection: Selection) -> Generator[None, None, list[str]]:
+    """The queue IDs of the messages that are meant, in order of arrival."""
+    found: list[str] = []
+    if selection.queue_ids is not None:
+        for queue_id in dict.fromkeys(selection.queue_ids):
+            item = find(db, queue_id)
+            if item and is_selected(selection, item):
+                found.append(queue_id)
+        return found
+    start: int | None = 0
+    while start is not None:
+        start, items = _page(db, start)
+        found += [item.message.queue_id for item in items if is_selected(selection, item)]
+        yield
+    return found
+
+
+def _page(db: Database, after: int) -> tuple[int | None, Sequence[QueuedMessage]]:
+    """Some messages behind a key, and the key to go on behind; None when these were the last."""
+    rows = db.connection.execute(SQL["get_page"], (after, PAGE)).fetchall()
+    messages = [read_message(row, db.bodies.path) for row in rows]
+    items = [QueuedMessage(item, all_recipients(db, item.key)) for item in messages]
+    return (messages[-1].key if len(messages) == PAGE else None), items

@@ -1,0 +1,50 @@
+-- name: add_message
+INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: add_content
+INSERT INTO content VALUES (?, ?, ?);
+
+-- name: add_recipient
+INSERT INTO recipient (
+    id, class, state, touched, base, target, original, kind, domain, source, notify, orcpt, reported,
+    status_code, status_enhanced, status_text, reason
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: get_standing
+SELECT
+    message.queue_id, message.size_bytes, content.body IS NULL,
+    recipient.class, recipient.state, recipient.base, recipient.target, recipient.attempts, recipient.warned,
+    recipient.last_attempt_at, recipient.status_code, recipient.status_enhanced, recipient.status_text,
+    recipient.last_route, recipient.reason, lease.held
+FROM recipient
+JOIN message ON message.key = recipient.id >> 20
+JOIN content ON content.message = message.key
+LEFT JOIN lease ON lease.recipient = recipient.id
+WHERE recipient.id = ?;
+
+-- name: end_lease
+DELETE FROM lease WHERE recipient = ?;
+
+-- name: update_recipient
+UPDATE recipient SET
+    class = ?, state = ?, due = ?, base = ?, attempts = ?, warned = ?, last_attempt_at = ?,
+    status_code = ?, status_enhanced = ?, status_text = ?, last_route = ?, reason = ?
+WHERE id = ?;
+
+-- name: get_states
+SELECT id, class, state FROM recipient WHERE id BETWEEN ? AND ?;
+
+-- name: get_custody
+SELECT key, size_bytes, body IS NULL FROM message JOIN content ON content.message = key WHERE queue_id = ?;
+
+-- name: delete_leases
+DELETE FROM lease WHERE recipient BETWEEN ? AND ?;
+
+-- name: delete_recipients
+DELETE FROM recipient WHERE id BETWEEN ? AND ?;
+
+-- name: delete_content
+DELETE FROM content WHERE message = ?;
+
+-- name: delete_message
+DELETE FROM message WHERE key = ?;

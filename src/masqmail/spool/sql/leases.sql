@@ -1,0 +1,62 @@
+-- name: queued
+SELECT id FROM recipient WHERE state = 'queued' AND class = :class ORDER BY id;
+
+-- name: due
+SELECT id FROM recipient WHERE state = 'deferred' AND class = :class AND due <= :now ORDER BY due;
+
+-- name: untouched
+SELECT id FROM recipient WHERE state = 'deferred' AND class = :class AND touched < :woken_at ORDER BY touched;
+
+-- name: queued_in_domain
+SELECT id FROM recipient WHERE state = 'queued' AND class = :class AND domain = :domain ORDER BY id;
+
+-- name: due_in_domain
+SELECT id FROM recipient WHERE state = 'deferred' AND class = :class AND domain = :domain AND due <= :now
+ORDER BY due;
+
+-- name: untouched_in_domain
+SELECT id FROM recipient WHERE state = 'deferred' AND class = :class AND domain = :domain AND touched < :woken_at ORDER BY touched;
+
+-- name: next_queued_domain
+SELECT domain FROM recipient WHERE state = 'queued' AND class = :class AND domain > :after ORDER BY domain LIMIT 1;
+
+-- name: next_deferred_domain
+SELECT domain, due FROM recipient WHERE state = 'deferred' AND class = :class AND domain > :after
+ORDER BY domain, due LIMIT 1;
+
+-- name: next_due
+SELECT due FROM recipient WHERE state = 'deferred' AND class = :class AND due > :after ORDER BY due LIMIT 1;
+
+-- name: get_wanted
+SELECT * FROM recipient WHERE id BETWEEN :first AND :last
+AND (state = 'queued' OR state = 'deferred' AND (due <= :now OR touched < :woken_at))
+AND (:domain IS NULL OR domain = :domain)
+ORDER BY id;
+
+-- name: get_size
+SELECT size_bytes FROM message WHERE key = ?;
+
+-- name: mark_leased
+UPDATE recipient SET state = 'leased', due = NULL, touched = ? WHERE id = ?;
+
+-- name: add_lease
+INSERT INTO lease (recipient, worker) VALUES (?, ?);
+
+-- name: begin
+UPDATE lease SET begun = 1 WHERE recipient = ?;
+
+-- name: get_abandoned
+SELECT lease.recipient, lease.begun, lease.held, recipient.class, recipient.target, recipient.reason, message.queue_id
+FROM lease
+JOIN recipient ON recipient.id = lease.recipient
+JOIN message ON message.key = lease.recipient >> 20
+ORDER BY lease.recipient;
+
+-- name: give_back
+UPDATE recipient SET state = ?, reason = ? WHERE id = ?;
+
+-- name: forget_leases
+DELETE FROM lease;
+
+-- name: clamp_due
+UPDATE recipient SET due = :now WHERE state = 'deferred' AND class = :class AND due > :latest;

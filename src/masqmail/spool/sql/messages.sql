@@ -1,0 +1,19 @@
+-- name: get_message
+SELECT message.*, content.header, content.body
+FROM message JOIN content ON content.message = message.key WHERE message.key = ?;
+
+-- name: get_message_without_body
+SELECT message.*, content.header, x''
+FROM message JOIN content ON content.message = message.key WHERE message.key = ?;
+
+-- name: get_recipients
+SELECT * FROM recipient WHERE id BETWEEN ? AND ? ORDER BY id;
+
+-- name: get_key
+SELECT key FROM message WHERE queue_id = ?;
+
+-- name: get_past_key
+SELECT id FROM history WHERE queue_id = ? AND event = 'received';
+
+-- name: get_page
+SELECT message.*, x'', x'' FROM message WHERE key > ? ORDER BY key LIMIT ?;

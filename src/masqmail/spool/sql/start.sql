@@ -1,0 +1,20 @@
+-- name: count_messages
+SELECT count(*), coalesce(sum(size_bytes), 0) FROM message;
+
+-- name: count_queued
+SELECT class, count(*) FROM recipient WHERE state = 'queued' GROUP BY class;
+
+-- name: count_deferred
+SELECT class, count(*) FROM recipient WHERE state = 'deferred' GROUP BY class;
+
+-- name: count_held
+SELECT class, count(*) FROM recipient WHERE state = 'held' GROUP BY class;
+
+-- name: count_leased
+SELECT class, count(*) FROM lease JOIN recipient ON recipient.id = lease.recipient GROUP BY class;
+
+-- name: last_number
+SELECT max((SELECT coalesce(max(id), 0) FROM history), (SELECT coalesce(max(key), 0) FROM message));
+
+-- name: has_body_file
+SELECT 1 FROM message JOIN content ON content.message = message.key WHERE queue_id = ? AND body IS NULL;

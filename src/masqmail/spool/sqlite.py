@@ -1,0 +1,214 @@
+"""The spool in one SQLite file: every verb becomes a request to the writer thread.
+
+`writer` runs the requests in groups, `database` is what they run on, and what they do stands in `custody`,
+`leases`, `messages`, `people`, `reclassing` and `history`. Big bodies are files, see `bodies`.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from masqmail.routing.route import RouteClass
+from masqmail.spool import custody, history, leases, messages, people, reclassing
+from masqmail.spool.api import (
+    Counts,
+    HistoryEntry,
+    Lease,
+    NewMessage,
+    QueuedMessage,
+    Record,
+    Selection,
+    SpoolFull,
+)
+from masqmail.spool.bodies import IN_ROW_BYTES, Bodies, NewBody
+from masqmail.spool.changes import message_size
+from masqmail.spool.database import Database
+from masqmail.spool.room import Room
+from masqmail.spool.writer import Effect, Writer
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class SqliteSpool:
+    """The durable queue, see `api.Spool`. Made by `open`; its verbs belong to the event loop it was opened in."""
+
+    def __init__(self, directory: Path, monotonic: Callable[[], float]) -> None:
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._room = Room(directory, monotonic)
+        self._bodies = Bodies(directory / "bodies", self._room.has)
+        self._writer = Writer()
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        now: Callable[[], datetime] = _wall_clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> "SqliteSpool":
+        """Opens the queue in a folder; makes both if they are not there.
+
+        Raises `SpoolError` when another process uses it, `SpoolBroken` when it is damaged. `now` is the clock
+        by which leases are compared with `woken_at`.
+        """
+        spool = cls(directory, monotonic)
+        await spool._writer.start(partial(Database, directory, spool._bodies, now))
+        return spool
+
+    # receiving
+
+    def new_body(self) -> NewBody:
+        return self._bodies.new()
+
+    def has_room(self, size_bytes: int) -> bool:
+        return self._room.has(size_bytes)
+
+    def accept(self, messages: Sequence[NewMessage]) -> Awaitable[None]:
+        messages, bodies = self._take_bodies(messages)
+        if not self._room.has(sum(map(message_size, messages))):
+            _remove(bodies)
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(SpoolFull("the disk is nearly full"))
+            return refused
+        return self._writer.submit(
+            lambda db: custody.accept(db, messages), Effect.FIRM, on_failure=lambda: _remove(bodies)
+        )
+
+    def _take_bodies(self, messages: Sequence[NewMessage]) -> tuple[Sequence[NewMessage], list[NewBody]]:
+        """The messages with all big bodies as `NewBody`, and those bodies, which are the spool's from now on."""
+        taken = [
+            replace(message, body=self._bodies.new(message.body))
+            if isinstance(message.body, bytes) and len(message.body) > IN_ROW_BYTES
+            else message
+            for message in messages
+        ]
+        bodies = [message.body for message in taken if isinstance(message.body, NewBody)]
+        for body in bodies:
+            body.take()
+        return taken, bodies
+
+    # sending
+
+    def lease(
+        self,
+        worker: str,
+        classes: Collection[RouteClass],
+        *,
+        now: datetime,
+        woken_at: datetime | None = None,
+        domain: str | None = None,
+        max_messages: int = 64,
+        max_bytes: int = 1 << 20,
+    ) -> Awaitable[list[Lease]]:
+        wanted = leases.Wanted(tuple(classes), now, woken_at, domain)
+        bounds = leases.Bounds(max_messages, max_bytes)
+        return self._writer.submit(lambda db: leases.lease(db, worker, wanted, bounds), Effect.LOOSE)
+
+    def waiting_domains(
+        self,
+        classes: Collection[RouteClass],
+        *,
+        now: datetime,
+        woken_at: datetime | None = None,
+        limit: int = 100,
+    ) -> Awaitable[list[str]]:
+        wanted = leases.Wanted(tuple(classes), now, woken_at)
+        return self._writer.submit(lambda db: leases.waiting_domains(db, wanted, limit), Effect.NOTHING)
+
+    def begin(self, recipient_ids: Collection[int]) -> Awaitable[None]:
+        ids = tuple(recipient_ids)
+        return self._writer.submit(lambda db: leases.begin(db, ids), Effect.LOOSE)
+
+    def record(self, records: Sequence[Record], reports: Sequence[NewMessage] = ()) -> Awaitable[None]:
+        reports, bodies = self._take_bodies(reports)
+        return self._writer.submit(
+            lambda db: custody.record(db, records, reports), Effect.FIRM, on_failure=lambda: _remove(bodies)
+        )
+
+    def next_due(self, classes: Collection[RouteClass], *, after: datetime) -> Awaitable[datetime | None]:
+        wanted = tuple(classes)
+        return self._writer.submit(lambda db: leases.next_due(db, wanted, after), Effect.NOTHING)
+
+    def recover(self, now: datetime) -> Awaitable[int]:
+        return self._writer.submit(lambda db: leases.recover(db, now), Effect.FIRM)
+
+    def clamp_due(self, now: datetime, longest_wait: timedelta) -> Awaitable[None]:
+        return self._writer.submit(lambda db: leases.clamp_due(db, now, longest_wait), Effect.LOOSE)
+
+    # classes and their clocks
+
+    def classes(self) -> Awaitable[dict[RouteClass, int]]:
+        return self._writer.submit(reclassing.classes, Effect.NOTHING)
+
+    def advance(self, seconds: float, usable: Collection[RouteClass]) -> Awaitable[None]:
+        wanted = tuple(usable)
+        return self._writer.submit(lambda db: reclassing.advance(db, seconds, wanted), Effect.LOOSE)
+
+    def stale(self, generation: str, limit: int = 200) -> Awaitable[list[QueuedMessage]]:
+        return self._writer.submit(lambda db: reclassing.stale(db, generation, limit), Effect.NOTHING)
+
+    def reclass(self, moves: Sequence[tuple[int, RouteClass]]) -> Awaitable[None]:
+        return self._writer.submit(lambda db: reclassing.reclass(db, moves), Effect.LOOSE)
+
+    # people
+
+    def listing(
+        self, *, after: str = "", limit: int | None = None, owner_uid: int | None = None
+    ) -> Awaitable[list[QueuedMessage]]:
+        return self._writer.submit_sliced(lambda db: messages.listing(db, after, limit, owner_uid))
+
+    def find(self, queue_id: str) -> Awaitable[QueuedMessage | None]:
+        return self._writer.submit(lambda db: messages.find(db, queue_id), Effect.NOTHING)
+
+    def select(self, selection: Selection) -> Awaitable[list[str]]:
+        return self._writer.submit_sliced(lambda db: messages.select(db, selection))
+
+    def hold(self, queue_ids: Collection[str], reason: str) -> Awaitable[int]:
+        ids = tuple(queue_ids)
+        return self._writer.submit(lambda db: people.hold(db, ids, reason), Effect.FIRM)
+
+    def release(self, queue_ids: Collection[str]) -> Awaitable[int]:
+        ids = tuple(queue_ids)
+        return self._writer.submit(lambda db: people.release(db, ids), Effect.FIRM)
+
+    def retry(self, queue_ids: Collection[str]) -> Awaitable[int]:
+        ids = tuple(queue_ids)
+        return self._writer.submit(lambda db: people.retry(db, ids), Effect.FIRM)
+
+    def remove(self, queue_ids: Collection[str], now: datetime, text: str) -> Awaitable[int]:
+        ids = tuple(queue_ids)
+        return self._writer.submit(lambda db: people.remove(db, ids, now, text), Effect.FIRM)
+
+    def counts(self) -> Awaitable[Counts]:
+        return self._writer.submit(people.counts, Effect.NOTHING)
+
+    def note(self, entries: Sequence[HistoryEntry]) -> Awaitable[None]:
+        return self._writer.submit(lambda db: history.add(db, entries), Effect.FIRM)
+
+    def history(self, queue_id: str = "", *, limit: int = 200) -> Awaitable[Sequence[HistoryEntry]]:
+        return self._writer.submit(lambda db: history.read(db, queue_id, limit), Effect.NOTHING)
+
+    def trim(self, before: datetime) -> Awaitable[None]:
+        return self._writer.submit_sliced(lambda db: history.trim(db, before))
+
+    # a few facts that outlive the process
+
+    def remember(self, key: str, value: str) -> Awaitable[None]:
+        return self._writer.submit(lambda db: history.remember(db, key, value), Effect.FIRM)
+
+    def recall(self, key: str) -> Awaitable[str | None]:
+        return self._writer.submit(lambda db: history.recall(db, key), Effect.NOTHING)
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+
+def _remove(bodies: Sequence[NewBody]) -> None:
+    for body in bodies:
+        body.remove()

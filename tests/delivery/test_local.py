@@ -1,0 +1,175 @@
+"""A job becomes a plan, and whatever goes wrong on this host defers it."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from masqmail.delivery.files import NotUsable
+from masqmail.delivery.job import LocalJob, LocalMethod
+from masqmail.delivery.local import LocalSettings, Plan, deliver, plan_for
+from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed
+from masqmail.spool.api import TargetKind
+from masqmail.system.accounts import Account
+from support import local as support
+
+CONTENT = [b"Subject: one\r\n\r\nbody\r\n"]
+BOB = support.account("bob", os.geteuid(), os.getegid())
+ALIAS = support.account("alias", os.geteuid() or 7, os.getegid() or 7, "/home/alias")
+ACCOUNTS = {"bob": BOB, "alias": ALIAS, "root": support.account("root", 0, 0, "/root")}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> LocalSettings:
+    (tmp_path / "mail").mkdir()
+    return support.settings(tmp_path)
+
+
+def plan(job: LocalJob, settings: LocalSettings) -> Plan:
+    return plan_for(job, settings, ACCOUNTS.get)
+
+
+def box_plan(path: Path, method: LocalMethod = LocalMethod.MBOX, account: Account = BOB) -> Plan:
+    return Plan(support.job(TargetKind.MAILBOX, account.name), method, account, path=str(path))
+
+
+def test_a_mailbox_is_where_the_configuration_says(settings: LocalSettings, tmp_path: Path) -> None:
+    found = plan(support.job(TargetKind.MAILBOX, "bob"), settings)
+    assert (found.method, found.account, found.path) == (LocalMethod.MBOX, BOB, f"{tmp_path}/mail/bob")
+
+
+def test_a_user_may_have_a_method_of_his_own(tmp_path: Path) -> None:
+    settings = support.settings(tmp_path, methods={"bob": LocalMethod.MAILDIR})
+    found = plan(support.job(TargetKind.MAILBOX, "bob"), settings)
+    assert (found.method, found.path) == (LocalMethod.MAILDIR, f"{tmp_path}/mail/bob.d")
+
+
+def test_a_program_gets_its_words_and_its_environment_as_the_alias_user(settings: LocalSettings) -> None:
+    found = plan(support.job(TargetKind.PIPE, "|/bin/fax '${recipient_local} x' -f${sender}"), settings)
+    assert (found.method, found.account) == (LocalMethod.PIPE, ALIAS)
+    assert found.command == ("/bin/fax", "fax+12 x", "-fann@example.org")
+    assert (found.environment["HOME"], found.environment["QUALIFY_DOMAIN"]) == ("/home/alias", "gateway.example")
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "path"),
+    [("/srv/archive", LocalMethod.MBOX, "/srv/archive"), ("/srv/box/", LocalMethod.MAILDIR, "/srv/box")],
+)
+def test_a_file_of_an_alias_is_written_by_the_alias_user(
+    settings: LocalSettings, target: str, method: LocalMethod, path: str
+) -> None:
+    found = plan(support.job(TargetKind.FILE, target), settings)
+    assert (found.method, found.account, found.path) == (method, ALIAS, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "reason"),
+    [
+        (TargetKind.MAILBOX, "carol", "there is no account carol now"),
+        (TargetKind.PIPE, "|fax 'x", "a quote is never closed"),
+        (TargetKind.PIPE, "|fax ${x}", r"\$\{x\} is unknown"),
+        (TargetKind.REMOTE, "a@b.example", "no target on this host"),
+    ],
+)
+def test_what_cannot_be_planned_is_explained(
+    settings: LocalSettings, kind: TargetKind, target: str, reason: str
+) -> None:
+    with pytest.raises(NotUsable, match=reason):
+        plan(support.job(kind, target), settings)
+
+
+@pytest.mark.parametrize(("kind", "target"), [(TargetKind.PIPE, "|true"), (TargetKind.FILE, "/tmp/x")])
+def test_root_is_never_the_alias_user(tmp_path: Path, kind: TargetKind, target: str) -> None:
+    with pytest.raises(NotUsable, match="never root's"):
+        plan(support.job(kind, target), support.settings(tmp_path, alias_user="root"))
+
+
+@pytest.mark.parametrize("method", [LocalMethod.MBOX, LocalMethod.MAILDIR])
+def test_a_mailbox_gets_the_message(tmp_path: Path, method: LocalMethod) -> None:
+    outcome = deliver(box_plan(tmp_path / "box", method), CONTENT)
+    assert isinstance(outcome, Delivered)
+    assert outcome.status.text == f"Delivered to {tmp_path}/box"
+    path = next((tmp_path / "box" / "new").iterdir()) if method is LocalMethod.MAILDIR else tmp_path / "box"
+    assert b"Subject: one\n\nbody\n" in path.read_bytes()
+
+
+def test_a_repeat_into_a_maildir_says_so(tmp_path: Path) -> None:
+    twice = [deliver(box_plan(tmp_path / "box", LocalMethod.MAILDIR), CONTENT) for _ in range(2)]
+    assert [outcome.reason for outcome in twice if isinstance(outcome, Delivered)] == [
+        "",
+        "an earlier attempt had put it there",
+    ]
+
+
+def test_a_program_gets_the_message(tmp_path: Path) -> None:
+    job = support.job(TargetKind.PIPE, "")
+    program = Plan(job, LocalMethod.PIPE, BOB, command=("/bin/sh", "-c", f"cat > {tmp_path}/got"))
+    assert isinstance(deliver(program, CONTENT), Delivered)
+    assert (tmp_path / "got").read_bytes() == b"Subject: one\n\nbody\n"
+
+
+def test_a_missing_program_defers() -> None:
+    outcome = deliver(Plan(support.job(TargetKind.PIPE, ""), LocalMethod.PIPE, BOB, command=("/no/fax",)), CONTENT)
+    assert isinstance(outcome, Deferred)
+    assert outcome.reason == "cannot run /no/fax: No such file or directory"
+
+
+def test_the_null_device_takes_everything() -> None:
+    assert isinstance(deliver(box_plan(Path("/dev/null")), iter(())), Delivered)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO, errno.ELOOP])
+@pytest.mark.parametrize("method", [LocalMethod.MBOX, LocalMethod.MAILDIR])
+def test_no_error_of_the_system_fails_a_recipient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: LocalMethod, number: int
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", fail)
+    outcome = deliver(box_plan(tmp_path / "box", method), CONTENT)
+    assert isinstance(outcome, Deferred)
+    assert outcome.culprit is Culprit.LOCAL
+    assert outcome.reason == f"{tmp_path}/box: {os.strerror(number).lower()}"
+    expected = {errno.ENOSPC: "4.3.1", errno.EDQUOT: "4.2.2"}.get(number, "4.3.0")
+    assert outcome.status.enhanced == expected
+
+
+def test_a_missing_directory_defers_and_is_named(tmp_path: Path) -> None:
+    outcome = deliver(box_plan(tmp_path / "missing" / "box"), CONTENT)
+    assert isinstance(outcome, Deferred)
+    assert outcome.reason == f"{tmp_path}/missing/box: no such file or directory"
+
+
+def test_a_busy_mailbox_defers(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    outcome = deliver(box_plan(tmp_path / "box"), CONTENT, stop)
+    assert isinstance(outcome, Deferred)
+    assert outcome.status.enhanced == "4.2.0"
+
+
+def test_a_verdict_of_a_program_fails() -> None:
+    plan = Plan(support.job(TargetKind.PIPE, ""), LocalMethod.PIPE, BOB, command=("/bin/false",))
+    assert isinstance(deliver(plan, CONTENT), Failed)
+
+
+@pytest.mark.parametrize("spoil", ["directory", "link", "owner"])
+@pytest.mark.parametrize("method", [LocalMethod.MBOX, LocalMethod.MAILDIR])
+def test_root_writes_only_where_nobody_else_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: LocalMethod, spoil: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    path = tmp_path / "root"
+    if spoil == "directory":
+        tmp_path.chmod(0o777)
+    elif spoil == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif os.getuid() == 0:
+        path.mkdir()
+        os.chown(path, 4711, 4711)
+    outcome = deliver(box_plan(path, method, ACCOUNTS["root"]), CONTENT)
+    assert isinstance(outcome, Deferred)
+    assert "others may write" in outcome.reason
