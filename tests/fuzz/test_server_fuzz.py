@@ -39,7 +39,7 @@ def mutate(chance: random.Random, piece: bytes) -> bytes:
 @pytest.mark.slow
 def test_the_server_survives_random_input() -> None:
     chance = random.Random(SEED)
-    settings = Settings(max_size_bytes=500, max_recipients=5, auth=True, logins={"ann": "sesame"})
+    settings = Settings(max_size_bytes=500, max_recipients=5, auth=True, xsubmit=True, logins={"ann": "sesame"})
     messages = inputs = 0
     while inputs < INPUTS:
         shell = Shell(settings)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Envelope, Recipient
-from masqmail.proto.smtp.client import Client, ClientOptions, Ended, Event, Ready, StartTls, Verdicts
+from masqmail.proto.smtp.client import Client
+from masqmail.proto.smtp.clientsession import ClientOptions, Ended, Event, Ready, StartTls, Verdicts
 from masqmail.proto.smtp.compose import Outgoing
 from masqmail.proto.smtp.transfer import Verdict
 from support.scripted_server import ScriptedServer

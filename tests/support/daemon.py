@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,25 @@ detect = "manual"
 """
 
 
+def smarthost_route(name: str, port: int, *settings: str, link: str = "always") -> str:
+    """A route that takes mail for the domain `NAME.test` to a smarthost on loopback."""
+    lines = [
+        f"[routes.{name}]",
+        f'links = ["{link}"]',
+        f'recipients = ["*@{name}.test"]',
+        f'smarthost = "127.0.0.1:{port}"',
+        *settings,
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def for_this_account(text: str) -> str:
+    """The configuration with root as the daemon's account for tests that run as root: they have no other."""
+    if os.geteuid() != 0 or re.search(r"^user\s*=", text, re.MULTILINE):
+        return text
+    return text.replace("[host]\n", '[host]\nuser = "root"\ngroup = "root"\n', 1)
+
+
 class Daemon:
     """A configured MasqMail: start it, kill it, talk to it."""
 
@@ -50,7 +70,8 @@ class Daemon:
         self.log = folder / "daemon.log"
 
     def configure(self, text: str) -> None:
-        self.config.write_text(text)
+        """Writes the configuration; `reload` makes a running daemon read it."""
+        self.config.write_text(for_this_account(text))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -107,9 +128,14 @@ class Daemon:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def sendmail(self, *arguments: str, message: bytes) -> subprocess.CompletedProcess[bytes]:
+    def sendmail(
+        self, *arguments: str, message: bytes, user: str | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Submits a message; as another `user` if we are root."""
         command = [str(Path(sys.executable).parent / "sendmail"), *arguments]
-        return subprocess.run(command, env=self.environment, input=message, capture_output=True, timeout=60)
+        return subprocess.run(
+            command, env=self.environment, input=message, capture_output=True, timeout=60, user=user, check=False
+        )
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
@@ -122,8 +148,26 @@ class Daemon:
         deadline = time.monotonic() + seconds
         while waiting := self.queue():
             if time.monotonic() > deadline:
-                raise AssertionError(f"still in the queue: {json.dumps(waiting, indent=1)}\n{self.log.read_text()[-3000:]}")
+                raise AssertionError(
+                    f"still in the queue: {json.dumps(waiting, indent=1)}\n{self.log.read_text()[-3000:]}"
+                )
             time.sleep(0.05)
+
+    def recipient(self, address: str) -> Any:
+        """The recipient with this address that is in the queue."""
+        found = [item for message in self.queue() for item in message["recipients"] if item["address"] == address]
+        assert len(found) == 1, found
+        return found[0]
+
+    def route(self, name: str) -> Any:
+        """What `masqmail status` says of a route."""
+        return next(route for route in self.ask("status")["routes"] if route["name"] == name)
+
+    def logged(self, event: str) -> list[Any]:
+        """The events of this name in the log; for `[log] format = "json"`."""
+        lines = self.log.read_text().splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        return [found for found in events if found["event"] == event]
 
     def mailbox(self) -> list[bytes]:
         """What was delivered locally, with LF line ends."""

@@ -40,6 +40,7 @@ class Settings:
     max_recipients: int = 100
     starttls: bool = False
     auth: bool = False
+    xsubmit: bool = False
     logins: dict[str, str] = field(default_factory=dict)  # % login NAME PASSWORD
     refused: dict[str, Status] = field(default_factory=dict)  # % refuse ADDRESS|begin|end CODE ENHANCED TEXT
     modes: tuple[str, ...] = ("written", "bytes", "pipelined")
@@ -54,6 +55,8 @@ class Settings:
                 self.starttls = True
             case ["auth"]:
                 self.auth = True
+            case ["xsubmit"]:
+                self.xsubmit = True
             case ["login", name, password]:
                 self.logins[name] = password
             case ["refuse", what, code, enhanced, *text]:
@@ -70,6 +73,7 @@ class Settings:
             max_recipients=self.max_recipients,
             starttls=self.starttls,
             auth=self.auth,
+            xsubmit=self.xsubmit,
         )
 
 

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.peers import SEARCH_PATH, wait_until
 from support.ports import free_port, wait_for_port
 
 CONFIGURATION = """\
@@ -18,6 +18,7 @@ listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login cram-md5
+auth_failure_delay = 0
 mail_location = maildir:{maildir}
 first_valid_uid = 0
 first_valid_gid = 0
@@ -71,12 +72,11 @@ def running_dovecot(folder: Path, maildir: Path, users: dict[str, str]) -> Itera
     (root / "users").write_text("".join(f"{name}:{password}::::::\n" for name, password in users.items()))
     text = CONFIGURATION.format(root=root, maildir=maildir, port=instance.port, uid=os.getuid(), gid=os.getgid())
     (root / "dovecot.conf").write_text(text)
-    process = subprocess.Popen(["dovecot", "-F", "-c", str(root / "dovecot.conf")])
+    command = ["dovecot", "-F", "-c", str(root / "dovecot.conf")]
+    process = subprocess.Popen(command, env={**os.environ, "PATH": SEARCH_PATH})
     try:
         wait_for_port(instance.port)
-        deadline = time.monotonic() + 10
-        while not instance.auth_socket.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(instance.auth_socket.exists, "Dovecot's authentication socket")
         yield instance
     finally:
         process.terminate()

@@ -1,14 +1,17 @@
 """A private Postfix on high ports of loopback: a smarthost or receiver that keeps everything in one Maildir."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.mail import identity
+from support.peers import SEARCH_PATH, wait_until
 from support.ports import free_port, wait_for_port
 
 MASTER = """\
@@ -69,15 +72,19 @@ smtpd_peername_lookup = no
 local_header_rewrite_clients =
 message_size_limit = 100000000
 virtual_mailbox_limit = 0
+smtpd_error_sleep_time = 0
 """
+
 
 @dataclass(frozen=True)
 class Postfix:
-    """A running instance."""
+    """A running instance. `doors` are further ports of it, by name, with settings of their own."""
 
     root: Path
     port: int
     smtps_port: int
+    doors: Mapping[str, int] = field(default_factory=dict)
+    _known: dict[Path, bytes] = field(default_factory=dict)
 
     @property
     def log(self) -> str:
@@ -87,14 +94,41 @@ class Postfix:
 
     def inbox(self) -> list[bytes]:
         """Every message it has put into its Maildir."""
-        return [path.read_bytes() for path in sorted((self.root / "inbox" / "new").glob("*"))]
+        for path in (self.root / "inbox" / "new").glob("*"):
+            if path not in self._known:
+                self._known[path] = path.read_bytes()
+        return [self._known[path] for path in sorted(self._known)]
+
+    def copies(self, wanted: str) -> list[bytes]:
+        """The messages with this identity."""
+        return [content for content in self.inbox() if identity(content) == wanted]
+
+    def wait_for_copy(self, wanted: str, seconds: float = 20) -> bytes:
+        """The only message with this identity, as soon as it is there."""
+        wait_until(lambda: self.copies(wanted), f"message {wanted!r} in Postfix's Maildir", seconds)
+        (copy,) = self.copies(wanted)
+        return copy
+
+    def connections(self, door: str) -> int:
+        """How often somebody connected to a door."""
+        return len(re.findall(rf"postfix/{door}/smtpd\[\d+\]: connect from", self.log))
+
+    def session(self, door: str) -> dict[str, int]:
+        """How many of each command the only session at a door had, once it is over."""
+        found = re.compile(rf"postfix/{door}/smtpd\[\d+\]: disconnect from \S+ (.*)")
+        wait_until(lambda: found.search(self.log), f"the end of a session at door {door!r}")
+        (counts,) = found.findall(self.log)
+        pairs = (pair.split("=") for pair in counts.split())
+        return {verb: int(count.rpartition("/")[2]) for verb, count in pairs}  # accepted/total when they differ
 
     def wait_for(self, count: int, seconds: float = 30) -> list[bytes]:
         """Its messages once there are `count` of them."""
         deadline = time.monotonic() + seconds
         while len(messages := self.inbox()) < count:
             if time.monotonic() > deadline:
-                raise AssertionError(f"only {len(messages)} of {count} messages came; Postfix says:\n{self.log[-4000:]}")
+                raise AssertionError(
+                    f"only {len(messages)} of {count} messages came; Postfix says:\n{self.log[-4000:]}"
+                )
             time.sleep(0.05)
         return messages
 
@@ -107,21 +141,29 @@ def running_postfix(
     private_key: Path | None = None,
     sasl: Path | None = None,
     settings: str = "",
+    doors: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Postfix]:
     """Starts a Postfix of its own below `folder` and stops it again.
 
-    With `sasl`, the authentication socket of a Dovecot, it relays only for those who log in.
+    With `sasl`, the authentication socket of a Dovecot, it relays only for those who log in. `doors` are more
+    ports, each a name with its `parameter = value` settings; its log lines begin with `postfix/NAME/smtpd`.
     """
     root = folder / "postfix"
-    instance = Postfix(root, free_port(), free_port())
+    doors = doors or {}
+    instance = Postfix(root, free_port(), free_port(), {name: free_port() for name in doors})
     _write_configuration(instance, certificate, private_key, sasl, settings)
+    with (root / "etc" / "master.cf").open("a") as master:
+        for name, port in instance.doors.items():
+            options = "".join(f" -o {{ {option} }}" for option in [f"syslog_name = postfix/{name}", *doors[name]])
+            master.write(f"127.0.0.1:{port} inet n - n - - smtpd{options}\n")
     command = ["postfix", "-c", str(root / "etc")]
-    subprocess.run([*command, "start"], check=True, capture_output=True, timeout=30)
+    environment = {**os.environ, "PATH": SEARCH_PATH}
+    subprocess.run([*command, "start"], check=True, capture_output=True, timeout=30, env=environment)
     try:
         wait_for_port(instance.port)
         yield instance
     finally:
-        subprocess.run([*command, "stop"], check=False, capture_output=True, timeout=60)
+        subprocess.run([*command, "stop"], check=False, capture_output=True, timeout=60, env=environment)
 
 
 def _write_configuration(
@@ -143,9 +185,8 @@ def _write_configuration(
     restrictions = "permit_sasl_authenticated, reject" if sasl else "reject_unauth_destination"
     main = MAIN.format(root=root, restrictions=restrictions, uid=account.st_uid, gid=account.st_gid)
     if certificate and private_key:
-        main += (
-            f"smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {private_key}\n"
-        )
+        main += "smtpd_tls_security_level = may\n"
+        main += f"smtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {private_key}\n"
     if sasl:
         main += f"smtpd_sasl_auth_enable = yes\nsmtpd_sasl_path = {sasl}\n"
     (root / "etc" / "main.cf").write_text(main + settings)

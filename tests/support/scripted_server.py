@@ -243,14 +243,14 @@ async def listening(
 ) -> AsyncIterator[Listener]:
     """Serves on loopback until the block ends. With `slice_bytes` replies go out in pieces of that size."""
     listener = Listener(HostPort("", 0), [], [])
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = make()
         listener.servers.append(server)
         task = asyncio.current_task()
         assert task is not None
-        tasks.add(task)
+        tasks[task] = writer
         try:
             await _serve(server, reader, writer, tls, slice_bytes)
             if (tls_object := writer.get_extra_info("ssl_object")) is not None:
@@ -258,7 +258,7 @@ async def listening(
         except (ConnectionError, ssl.SSLError):
             pass
         finally:
-            tasks.discard(task)
+            del tasks[task]
             writer.close()
 
     port = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls if implicit_tls else None)
@@ -267,8 +267,8 @@ async def listening(
         yield listener
     finally:
         port.close()
-        for task in list(tasks):
-            task.cancel()
+        for writer in tasks.values():
+            writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -291,7 +291,12 @@ async def _serve(
             return
         if server.wants_tls:
             assert tls is not None
-            await writer.start_tls(tls)
+            plain = writer.transport
+            try:
+                await writer.start_tls(tls)
+            except AttributeError:  # CPython 3.11, when the client goes away in the handshake
+                writer._transport = plain  # type: ignore[attr-defined]
+                return
             server.tls_started()
         data = await reader.read(65536)
         if not data:

@@ -8,6 +8,7 @@ PIECES: tuple[bytes, ...] = (
     b"MAIL FROM:<> SIZE=10 BODY=8BITMIME RET=HDRS ENVID=a+2Bb\r\n",
     "MAIL FROM:<äni@example.org> SMTPUTF8\r\n".encode(),
     b"MAIL FROM:<ann@example.org> SIZE=99999999\r\n",
+    b"MAIL FROM:<> XSELF XHEADERRCPTS=NEVER XFULLNAME=J+C3+B6rg XQUEUEONLY\r\n",
     b"RCPT TO:<bob@example.net>\r\n",
     b"RCPT TO:<joe@example.net> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;x@y\r\n",
     b"RCPT TO:<refused@example.net>\r\n",
