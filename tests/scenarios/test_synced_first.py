@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ class Traced(Daemon):
         return self.folder / "trace"
 
     def start(self, *, wait: bool = True) -> None:
-        command = ["strace", "-f", "-y", "-s", "70000", "-e", f"trace={CALLS}", "-o", str(self.trace)]
+        command = ["strace", "-D", "-f", "-y", "-s", "70000", "-e", f"trace={CALLS}", "-o", str(self.trace)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, sys.executable, "-m", "masqmail.cli.main", "serve"],
@@ -38,6 +39,16 @@ class Traced(Daemon):
                 start_new_session=True,
             )
         self.wait_until_ready(60)
+
+    def stop(self) -> int:
+        """Ends the daemon, and waits for the last line of strace, which outlives it by a moment."""
+        assert self.process is not None
+        last = f"{self.process.pid} +++ exited"
+        status = super().stop()
+        deadline = time.monotonic() + 10
+        while last not in self.trace.read_text(errors="replace") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return status
 
     def calls(self) -> list[str]:
         return _joined(self.trace.read_text(errors="replace").splitlines())
