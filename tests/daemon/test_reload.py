@@ -1,0 +1,99 @@
+"""SIGHUP takes a new configuration whole, or not at all."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.daemon import CONFIGURATION, Daemon
+from support.load import Load
+from support.mail import message
+from support.ports import free_port
+from support.receiver import running_receiver
+
+pytestmark = pytest.mark.slow
+
+ROUTE = '[routes.{name}]\nlinks = ["line"]\nsmarthost = "127.0.0.1:{port}"\ntls = "none"\n'
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    daemon.start()
+    yield daemon
+    if daemon.process is not None:
+        daemon.stop()
+
+
+def _until(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def _reload_with(daemon: Daemon, more: str, *, port: int | None = None, expect: str = "configuration loaded") -> None:
+    before = daemon.log.read_text().count(expect)
+    daemon.configure(CONFIGURATION.format(folder=daemon.folder, port=port or daemon.port) + more)
+    daemon.reload()
+    _until(lambda: daemon.log.read_text().count(expect) > before, f"no {expect!r} in the log")
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+def test_a_new_route_takes_what_was_waiting_for_one(daemon: Daemon) -> None:
+    content = message("waiting", to="ann@example.net")
+    assert Load(daemon, 1).submit_by_smtp("waiting", ("ann@example.net",), content)
+    assert "no route" in daemon.queue()[0]["recipients"][0]["reason"]
+    with running_receiver() as receiver:
+        _reload_with(daemon, ROUTE.format(name="provider", port=receiver.port))
+        assert daemon.masqmail("link", "up", "line").returncode == 0
+        daemon.wait_for_empty_queue()
+        assert receiver.count() == {("waiting", "ann@example.net"): 1}
+
+
+def test_a_faulty_file_changes_nothing_and_every_fault_is_logged(daemon: Daemon) -> None:
+    _reload_with(daemon, "[routes.a]\nsmarthots = 1\n[queue]\nretry = 5\n", expect="configuration refused")
+    log = daemon.log.read_text()
+    assert "smarthots" in log and "queue.retry" in log
+    assert daemon.ask("status")["routes"] == []
+
+
+def test_a_changed_address_is_listened_on_and_the_old_one_is_not(daemon: Daemon) -> None:
+    new = free_port()
+    _reload_with(daemon, "", port=new)
+    assert _accepts(new)
+    _until(lambda: not _accepts(daemon.port), "the old port still accepts")
+
+
+def test_an_address_that_is_taken_refuses_the_whole_configuration(daemon: Daemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        route = ROUTE.format(name="provider", port=25)
+        _reload_with(daemon, route, port=taken.getsockname()[1], expect="configuration refused")
+    assert _accepts(daemon.port)
+    assert daemon.ask("status")["routes"] == []
+
+
+def test_a_session_goes_on_over_a_reload(daemon: Daemon) -> None:
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as client, client.makefile("rwb") as file:
+        file.readline()
+        _reload_with(daemon, '[log]\nlevel = "debug"\n')
+        file.write(b"NOOP\r\n")
+        file.flush()
+        assert file.readline().startswith(b"250")
+
+
+def test_a_link_declared_by_hand_survives_a_restart(daemon: Daemon) -> None:
+    daemon.masqmail("link", "up", "line")
+    assert daemon.stop() == 0
+    daemon.start()
+    states = {link["name"]: (link["state"], link["source"]) for link in daemon.ask("link")}
+    assert states["line"] == ("up", "manual")
