@@ -103,6 +103,8 @@ def test_the_message_ends_at_a_lone_dot_unless_told_otherwise(host: Host) -> Non
         ("451 4.3.0 Later", os.EX_TEMPFAIL),
         ("452 4.3.1 Full", os.EX_TEMPFAIL),
         ("550 5.1.1 Nobody", os.EX_NOUSER),
+        ("501 5.1.7 No reverse-path", os.EX_DATAERR),
+        ("554 5.1.0 No recipients", os.EX_DATAERR),
         ("552 5.3.4 Too big", os.EX_DATAERR),
         ("554 5.6.0 Odd", os.EX_DATAERR),
         ("550 5.7.1 Forbidden", os.EX_NOPERM),
@@ -164,6 +166,16 @@ def test_without_a_daemon_a_complete_file_is_left(host: Host) -> None:
     ).encode()
     content = envelope + TEXT.replace(b"\n", b"\r\n")
     assert file.read_bytes() == content + b"MasqMail-End: %018d\n" % len(content)
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_nul_byte_is_refused_with_a_daemon_and_without(host: Host, is_running: bool) -> None:
+    with SubmitServer(host.socket if is_running else host.socket.with_name("other")) as server:
+        done = host.run("ann", text=b"A: b\n\na\0b\n")
+    assert done.returncode == os.EX_DATAERR
+    assert b"NUL byte" in done.stderr
+    assert list(host.pickup.iterdir()) == []
+    assert server.message == b""
 
 
 def test_without_a_sender_the_file_names_none(host: Host) -> None:

@@ -36,7 +36,7 @@ def converted(data: bytes, *, ignore_dots: bool = False) -> bytes:
         (b">From bob Mon\r\nA: b\n", b"A: b\r\n"),
         (b"From: bob\n", b"From: bob\r\n"),
         (b"From bob", b"From bob\r\n"),
-        (b"\x00\xff", b"\x00\xff\r\n"),
+        (b"\x01\xff", b"\x01\xff\r\n"),
     ],
 )
 def test_line_ends_and_dots(data: bytes, text: bytes) -> None:

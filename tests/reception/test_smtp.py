@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from masqmail.mail.address import Mailbox
-from masqmail.mail.envelope import Envelope, Recipient
+from masqmail.mail.envelope import Envelope, Notify, Recipient
 from masqmail.mail.status import MAILBOX_UNKNOWN, RECIPIENT_OK, SENDER_OK, START_INPUT, STORAGE_FULL, Status
 from masqmail.net.errors import ConnectionLost
 from masqmail.net.fake import stream_pair
@@ -36,6 +36,7 @@ from masqmail.system.clock import FakeClock
 
 pytestmark = pytest.mark.anyio
 
+OWN = Mailbox("bob", "mail.example.net")
 ENVELOPE = b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\n"
 LOGIN = b"AUTH PLAIN " + base64.b64encode(b"\0ann\0sesame") + b"\r\n"
 WRONG_LOGIN = b"AUTH PLAIN " + base64.b64encode(b"\0ann\0guess") + b"\r\n"
@@ -46,11 +47,13 @@ class FakePolicy:
     """Lets everybody do everything, but for what a test says."""
 
     auth: bool = False
+    xsubmit: bool = False
     context: ssl.SSLContext | None = None
     sender: Status = SENDER_OK
     unknown: tuple[str, ...] = ()
     fault: str = ""  # the name of a question that fails
     asked: list[Session] = field(default_factory=list)
+    reverse_paths: list[Mailbox | None] = field(default_factory=list)
 
     def _note(self, question: str, session: Session) -> None:
         self.asked.append(session)
@@ -58,7 +61,13 @@ class FakePolicy:
             raise RuntimeError("a mistake of ours")
 
     def offers(self, session: Session) -> Offers:
-        return Offers("mail.example.net", 1_000_000, starttls=self.context is not None, auth=self.auth)
+        return Offers(
+            "mail.example.net",
+            1_000_000,
+            starttls=self.context is not None,
+            auth=self.auth,
+            xsubmit=self.xsubmit,
+        )
 
     def tls_context(self) -> ssl.SSLContext | None:
         return self.context
@@ -67,8 +76,13 @@ class FakePolicy:
         self._note("sender", session)
         return self.sender
 
+    def reverse_path(self, session: Session, mail: Mail) -> Mailbox | None:
+        self._note("reverse path", session)
+        return OWN if mail.xsubmit.is_self else mail.reverse_path
+
     def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status:
         self._note("recipient", session)
+        self.reverse_paths.append(mail.reverse_path)
         return MAILBOX_UNKNOWN if str(recipient.mailbox) in self.unknown else RECIPIENT_OK
 
     async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
@@ -89,6 +103,7 @@ class FakeMessage:
     intake: "FakeIntake"
     envelope: Envelope
     origin: Origin
+    wishes: dict[str, object]
     content: bytes = b""
     is_discarded: bool = False
 
@@ -116,17 +131,15 @@ class FakeIntake:
     room: bool = True
     opened: list[FakeMessage] = field(default_factory=list)
     stored: list[FakeMessage] = field(default_factory=list)
-    declared: int = 0
 
     def __post_init__(self) -> None:
         self.may_commit = anyio.Event()
         self.may_commit.set()
 
-    def open(self, envelope: Envelope, origin: Origin, *, declared_size_bytes: int = 0) -> FakeMessage:
+    def open(self, envelope: Envelope, origin: Origin, **wishes: object) -> FakeMessage:
         if not self.room:
             raise Refused(STORAGE_FULL)
-        self.declared = declared_size_bytes
-        self.opened.append(FakeMessage(self, envelope, origin))
+        self.opened.append(FakeMessage(self, envelope, origin, wishes))
         return self.opened[-1]
 
 
@@ -273,7 +286,37 @@ async def test_the_declared_size_is_passed_on(house: House) -> None:
     client.stream.write(b"MAIL FROM:<> SIZE=1234\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n")
     for _ in range(3):
         await client.reply()
-    assert house.intake.declared == 1234
+    assert house.intake.opened[0].wishes["declared_size_bytes"] == 1234
+
+
+async def test_what_sendmail_asks_for_reaches_the_queue(house: House) -> None:
+    house.policy.xsubmit = True
+    client = await house.greeted()
+    client.stream.write(
+        b"MAIL FROM:<> XSELF XHEADERRCPTS=NEVER XFULLNAME=B+C3+B6b XQUEUEONLY\r\n"
+        b"RCPT TO:<ann>\r\nBDAT 9 LAST\r\nTo: joe\r\nQUIT\r\n"
+    )
+    assert await last_reply(client, 3) == str(accepted("q1"))
+    (message,) = house.intake.stored
+    assert message.envelope == Envelope(OWN, (Recipient(Mailbox("ann")),))
+    assert house.policy.reverse_paths == [OWN]
+    assert message.wishes == {
+        "header_recipients": True,
+        "header_notify": Notify.NEVER,
+        "full_name": "Böb",
+        "queue_only": True,
+        "declared_size_bytes": 0,
+    }
+
+
+async def test_the_wishes_of_one_message_are_not_those_of_the_next(house: House) -> None:
+    house.policy.xsubmit = True
+    client = await house.greeted()
+    client.stream.write(b"MAIL FROM:<> XSELF XQUEUEONLY\r\nRCPT TO:<ann>\r\nBDAT 0 LAST\r\n")
+    client.stream.write(b"MAIL FROM:<>\r\nRCPT TO:<ann>\r\nBDAT 0 LAST\r\n")
+    assert await last_reply(client, 6) == str(accepted("q2"))
+    assert house.intake.stored[1].envelope.reverse_path is None
+    assert not any(house.intake.stored[1].wishes.values())
 
 
 @pytest.mark.parametrize("question", ["sender", "recipient", "origin"])

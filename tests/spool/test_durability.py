@@ -18,6 +18,7 @@ import pytest
 
 from masqmail.spool import database
 from masqmail.spool.api import SpoolBroken, SpoolFull
+from masqmail.spool.changes import IN_DOUBT
 from masqmail.spool.database import Database
 from masqmail.spool.room import Room
 from masqmail.spool.sqlite import SqliteSpool
@@ -52,7 +53,7 @@ class Ledger:
     sizes: dict[str, int] = field(default_factory=dict)
     recipients: dict[str, int] = field(default_factory=dict)
     accepted: set[str] = field(default_factory=set)
-    begun: set[tuple[str, str]] = field(default_factory=set)
+    begun: set[tuple[str, str]] = field(default_factory=set)  # without a record that was tried
 
     def read(self, lines: list[str]) -> None:
         for line in lines:
@@ -66,10 +67,10 @@ class Ledger:
                 case ["begun", queue_id, target]:
                     self.begun.add((queue_id, target))
                 case ["record", queue_id, target, state]:
+                    self.begun.discard((queue_id, target))
                     self.states.setdefault((queue_id, target), {State.QUEUED}).update({State.QUEUED, State(state)})
                 case ["recorded", queue_id, target, state]:
                     self.states[queue_id, target] = {State(state)}
-                    self.begun.discard((queue_id, target))
 
     def may_be(self, queue_id: str, target: str) -> set[State]:
         """A deferred recipient may have been leased, and given back, without our having been told."""
@@ -161,11 +162,10 @@ async def check_messages(spool: SqliteSpool, ledger: Ledger) -> None:
             assert stored.state in ledger.may_be(queue_id, stored.target), (queue_id, stored)
             ledger.states[queue_id, stored.target] = {stored.state}
     for queue_id, target in ledger.begun:
-        if queue_id in there:
-            (stored,) = [stored for stored in there[queue_id].recipients if stored.target == target]
-            if stored.state is State.QUEUED and stored.reason != "queued":
-                entries = await spool.history(queue_id)
-                assert ("in doubt", target) in [(entry.event, entry.recipient) for entry in entries]
+        (stored,) = [stored for stored in there[queue_id].recipients if stored.target == target]
+        assert (stored.state, stored.reason) == (State.QUEUED, IN_DOUBT)
+        entries = await spool.history(queue_id)
+        assert ("in doubt", target) in [(entry.event, entry.recipient) for entry in entries]
     ledger.begun.clear()
     ledger.accepted = set(there) - {name for name in there if name.startswith("r-")}
     await check_reports(spool)

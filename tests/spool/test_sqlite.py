@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from masqmail.mail.status import OK
+from masqmail.mail.status import OK, Status
 from masqmail.spool import messages, statements
 from masqmail.spool.api import (
     Lease,
@@ -109,6 +109,42 @@ async def test_everything_is_there_after_a_restart(spool: SqliteSpool, tmp_path:
     item = await spool.find("m2")
     assert item is not None and b"".join(item.message.body_chunks()) == BIG
     await spool.close()
+
+
+async def test_an_ended_recipient_keeps_its_class_over_a_restart(spool: SqliteSpool, tmp_path: Path) -> None:
+    await spool.accept([message("m1", recipient("a@x"), recipient("b@y", B))])
+    await spool.record([record(await lease_one(spool), State.DELIVERED)])
+    spool = await reopen(spool, tmp_path)
+    assert [item.route_class for item in (await spool.listing())[0].recipients] == [A, B]
+    await spool.close()
+
+
+async def test_classes_that_nobody_has_are_forgotten_at_start(spool: SqliteSpool, tmp_path: Path) -> None:
+    await spool.accept([message("m1")])
+    await spool.advance(60, [A])
+    await spool.remove(["m1"], START, "removed by root")
+    spool = await reopen(spool, tmp_path)
+    assert await run(spool, lambda db: list(db.classes.items())) == []
+    await spool.close()
+
+
+async def test_a_folder_that_cannot_be_used_is_a_spool_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolError, match="cannot use the spool"):
+        await SqliteSpool.open(tmp_path / "file/spool")
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(SpoolError, match="cannot use the spool"):
+        await SqliteSpool.open(tmp_path)
+
+
+async def test_broken_text_does_not_keep_an_outcome_from_being_stored(spool: SqliteSpool) -> None:
+    await spool.accept([message("m1", received_from="b\udcffb"), message("m2")])
+    leased = await lease_one(spool)
+    status = Status(451, "", "caf\udce9")
+    await spool.record([record(leased, State.DEFERRED, "caf\udce9", due=START, status=status)])
+    await spool.hold(["m2"], "caf\udce9")
+    first, second = await spool.listing()
+    assert (first.recipients[0].reason, second.recipients[0].reason) == ("caf?", "caf?")
 
 
 async def test_files_are_for_their_owner_alone_and_an_existing_folder_is_left_as_it_is(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.peers import SEARCH_PATH, wait_until
+from support.peers import SEARCH_PATH, open_way, wait_until
 from support.ports import free_port, wait_for_port
 
 CONFIGURATION = """\
@@ -62,15 +62,17 @@ class Dovecot:
 
 @contextmanager
 def running_dovecot(folder: Path, maildir: Path, users: dict[str, str]) -> Iterator[Dovecot]:
-    """Starts a Dovecot of its own below `folder`, with these users and passwords, and stops it again."""
+    """Starts a Dovecot of its own below `folder`, with these users and passwords, and stops it again.
+
+    All of them read the one Maildir, as the account that owns it. Dovecot reads no mail as root.
+    """
     root = folder / "dovecot"
     root.mkdir(parents=True)
-    for parent in [root, *root.parents]:
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
+    open_way(root)
     instance = Dovecot(root, free_port())
     (root / "users").write_text("".join(f"{name}:{password}::::::\n" for name, password in users.items()))
-    text = CONFIGURATION.format(root=root, maildir=maildir, port=instance.port, uid=os.getuid(), gid=os.getgid())
+    owner = (maildir if maildir.exists() else root).stat()
+    text = CONFIGURATION.format(root=root, maildir=maildir, port=instance.port, uid=owner.st_uid, gid=owner.st_gid)
     (root / "dovecot.conf").write_text(text)
     command = ["dovecot", "-F", "-c", str(root / "dovecot.conf")]
     process = subprocess.Popen(command, env={**os.environ, "PATH": SEARCH_PATH})

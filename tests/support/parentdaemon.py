@@ -245,9 +245,15 @@ async def signals(agent: ParentAgent) -> Any:
 async def slow(agent: ParentAgent) -> Any:
     """Ends while a program still runs for it."""
     task = asyncio.create_task(
-        agent.deliver(pipe(f"|/bin/sh -c 'echo $$ > {directory}/files/pid; exec sleep 60'", "slow"), CONTENT)
+        agent.deliver(
+            pipe(
+                f"|/bin/sh -c 'echo $$ > {directory}/files/pid; touch {directory}/files/pid.done; exec sleep 60'",
+                "slow",
+            ),
+            CONTENT,
+        )
     )
-    while not task.done() and not (directory / "files" / "pid").exists():
+    while not task.done() and not (directory / "files" / "pid.done").exists():
         await asyncio.sleep(0.01)
     task.cancel()
     return {}

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -28,6 +29,13 @@ def needs(*programs: str) -> None:
     if os.environ.get("MASQMAIL_PEERS") == "required":
         pytest.fail(text)
     pytest.skip(text)
+
+
+def open_way(folder: Path) -> None:
+    """Lets every account of this host reach a folder of the test's."""
+    for part in [folder, *folder.parents]:
+        if part.stat().st_uid == os.getuid() and part != Path("/"):
+            part.chmod(part.stat().st_mode | 0o055)
 
 
 def wait_until(find: Callable[[], Found], what: str, seconds: float = 20) -> Found:

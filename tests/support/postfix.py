@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.mail import identity
-from support.peers import SEARCH_PATH, wait_until
+from support.peers import SEARCH_PATH, open_way, wait_until
 from support.ports import free_port, wait_for_port
 
 MASTER = """\
@@ -176,9 +176,7 @@ def _write_configuration(
     root, owner = instance.root, "postfix"
     for name in ("etc", "queue", "data", "inbox"):
         (root / name).mkdir(parents=True)
-    for parent in [root, *root.parents]:
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
+    open_way(root)
     for name in ("data", "inbox"):
         shutil.chown(root / name, owner, owner)
     account = (root / "data").stat()

@@ -22,7 +22,10 @@ class Passwd:
         return pwd.struct_passwd(self.known[key])
 
     def add(self, account: Account) -> None:
-        entry = (account.name, "x", account.uid, account.gid, "", account.home, account.shell)
+        self.add_entry(account, account.full_name)
+
+    def add_entry(self, account: Account, gecos: str) -> None:
+        entry = (account.name, "x", account.uid, account.gid, gecos, account.home, account.shell)
         self.known[account.name] = self.known[account.uid] = entry
 
 
@@ -36,6 +39,24 @@ def test_the_system_knows_root() -> None:
     root = accounts.find("root")
     assert root is not None and root.uid == 0
     assert accounts.by_uid(0) == root
+
+
+@pytest.mark.parametrize(
+    ("gecos", "full_name"),
+    [
+        ("", ""),
+        ("Fritz Fischer", "Fritz Fischer"),
+        (" Fritz Fischer ,Room 7,0123,", "Fritz Fischer"),
+        (",,,", ""),
+        ("Jörg", "Jörg"),
+        ("J\udcf6rg", "J\ufffdrg"),  # ISO 8859-1, which Python could not write again
+    ],
+)
+def test_the_full_name_stands_before_the_first_comma(passwd: Passwd, gecos: str, full_name: str) -> None:
+    passwd.add_entry(FRITZ, gecos)
+    account = SystemAccounts().find("fritz")
+    assert account is not None
+    assert account.full_name == full_name
 
 
 @pytest.mark.parametrize("name", ["no-such-user-here", "", "a\0b", "\udc80", "x" * 10_000])

@@ -5,6 +5,8 @@ Like `cli.sendmail` this imports nothing that costs time to load.
 
 import os
 
+from masqmail.cli.sendmail_options import UsageError
+
 BLOCK_BYTES = 65536
 
 
@@ -24,9 +26,14 @@ class Message:
         self.is_ended = False
 
     def read(self) -> bytes:
-        """The next block with CRLF line ends; empty only at the end, where the last line gets its CRLF."""
+        """The next block with CRLF line ends; empty only at the end, where the last line gets its CRLF.
+
+        Raises `UsageError` for a NUL byte, which the daemon would not take either.
+        """
         while not self.is_ended:
             if block := self._next_block():
+                if b"\0" in block:
+                    raise UsageError("the message has a NUL byte in it, which mail cannot carry", os.EX_DATAERR)
                 return block.replace(b"\n", b"\r\n")
         return b""
 

@@ -178,7 +178,7 @@ def _argument(options: Options, letter: str, value: str) -> None:
     if letter in "fr":
         options.sender = b"" if value.strip() in ("", "<>") else _address(value.strip())
     elif letter == "F":
-        options.full_name = value
+        options.full_name = " ".join(value.split())
     elif letter == "C":
         options.config = value
     elif letter == "N":

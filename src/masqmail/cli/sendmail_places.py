@@ -10,9 +10,10 @@ _ESCAPES = {"\\": "\\", '"': '"', "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f
 
 
 class Place:
-    """The two folders of one daemon."""
+    """Where one daemon listens and looks for mail."""
 
     def __init__(self, runtime: str, spool: str) -> None:
+        self.control = os.path.join(runtime, "control.sock")
         self.socket = os.path.join(runtime, "submit.sock")
         self.pickup = os.path.join(spool, "pickup")
 
@@ -64,7 +65,8 @@ def _own_places() -> tuple[str, str, str]:
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local/state")
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    session = f"/run/user/{os.getuid()}"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or (session if os.path.isdir(session) else state)
     return (
         os.path.join(config, "masqmail/masqmail.toml"),
         os.path.join(runtime, "masqmail"),

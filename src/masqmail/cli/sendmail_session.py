@@ -182,6 +182,9 @@ def exit_code(reply: bytes) -> int:
 
 
 _EXIT_CODES = (
+    (b"5.1.0", os.EX_DATAERR),  # no recipients at all
+    (b"5.1.3", os.EX_DATAERR),
+    (b"5.1.7", os.EX_DATAERR),
     (b"5.1.", os.EX_NOUSER),
     (b"5.2.", os.EX_NOUSER),
     (b"5.3.4", os.EX_DATAERR),

@@ -58,13 +58,13 @@ class Host:
     user: str = setting(
         "The account a daemon started as root becomes.",
         default="masqmail",
-        otherwise="masqmail, or yourself when not started as root",
+        otherwise="masqmail, or root where there is no such account (containers); yourself when not started as root",
         example='"masqmail"',
     )
     group: str = setting(
         "The group a daemon started as root becomes.",
         default="masqmail",
-        otherwise="masqmail, or your own when not started as root",
+        otherwise="masqmail, or root where there is no such account; your own when not started as root",
         example='"masqmail"',
     )
 

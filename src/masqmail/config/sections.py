@@ -113,8 +113,8 @@ class _Assembly:
             "host",
             name=self._system_name(),
             postmaster=Mailbox("root" if surroundings.is_root else surroundings.user_name),
-            user="masqmail" if surroundings.is_root else surroundings.user_name,
-            group="masqmail" if surroundings.is_root else surroundings.group_name,
+            user=surroundings.service_account if surroundings.is_root else surroundings.user_name,
+            group=surroundings.service_account if surroundings.is_root else surroundings.group_name,
             local_domains=(),
         )
         if "local_domains" in self._table("host"):

@@ -1,6 +1,7 @@
 """What the defaults depend on: who runs the program, and where it may keep its files."""
 
 import os
+import pwd
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 #: Names another configuration file than the default one.
 FILE_VARIABLE = "MASQMAIL_CONFIG"
 
+#: The account that packages make for the daemon.
+SERVICE_ACCOUNT = "masqmail"
+
 _HOSTS = Path("/etc/hosts")
 
 
@@ -16,6 +20,7 @@ _HOSTS = Path("/etc/hosts")
 class Surroundings:
     """The account, the host's name and the base folders; `of_this_process` asks the system for them.
 
+    `service_account` is who the daemon becomes when root starts it: masqmail, or root where there is no such account.
     `named_file` is the configuration file that the environment names.
     """
 
@@ -28,6 +33,7 @@ class Surroundings:
     state_home: Path
     runtime_home: Path
     named_file: Path | None = None
+    service_account: str = SERVICE_ACCOUNT
 
     @classmethod
     def of_this_process(cls, environment: Mapping[str, str] = os.environ) -> "Surroundings":
@@ -48,6 +54,7 @@ class Surroundings:
             state_home=state_home,
             runtime_home=_folder(environment, "XDG_RUNTIME_DIR", session if session.is_dir() else state_home),
             named_file=Path(named) if named else None,
+            service_account=SERVICE_ACCOUNT if _exists(SERVICE_ACCOUNT) else "root",
         )
 
     @property
@@ -85,6 +92,14 @@ def _account(uid: int, gid: int) -> tuple[str, str, str]:
     except KeyError:
         group_name = str(gid)
     return user_name, group_name, home
+
+
+def _exists(account: str) -> bool:
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
 
 
 def _host_name() -> str:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.scheduler import Scheduler
-from masqmail.spool.api import Spool
+from masqmail.spool.api import Spool, StoredRecipient
 from masqmail.system.clock import Clock, JumpDetector
 from masqmail.system.events import CLOCK_SET, emit
 
@@ -47,7 +47,7 @@ class Housekeeper:
                 (recipient.id, self._desk.directory.class_of_stored(queued.message, recipient))
                 for queued in batch
                 for recipient in queued.recipients
-                if not recipient.state.is_ended and recipient.route_class.generation != rules.generation
+                if _is_stale(recipient, rules.generation)
             ]
             if not moves:
                 return
@@ -89,6 +89,11 @@ class Housekeeper:
         if what not in self._told:
             self._told.add(what)
             self._desk.post_notice(subject, text)
+
+
+def _is_stale(recipient: StoredRecipient, generation: str) -> bool:
+    route_class = recipient.route_class
+    return not recipient.state.is_ended and not route_class.is_local and route_class.generation != generation
 
 
 def _about(pause: Pause) -> str:

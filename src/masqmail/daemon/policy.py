@@ -57,6 +57,9 @@ class NetworkPolicy:
     def check_sender(self, session: Session, mail: Mail) -> Status:
         return LOGIN_REQUIRED if self._smtp.require_login and not session.user else SENDER_OK
 
+    def reverse_path(self, session: Session, mail: Mail) -> Mailbox | None:
+        return mail.reverse_path
+
     def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status:
         """A local recipient must be known; for others the client must be one of ours."""
         if self._directory.rules.local.is_local(recipient.mailbox):
@@ -95,7 +98,8 @@ class LocalUsers:
         self._accounts = accounts
 
     def origin(self, uid: int) -> Origin:
-        return local_origin(uid, self._name(uid))
+        account = self._accounts.by_uid(uid)
+        return local_origin(uid, account.name, full_name=account.full_name) if account else local_origin(uid, "")
 
     def mailbox(self, uid: int) -> Mailbox:
         """A user's own address."""
@@ -107,7 +111,7 @@ class LocalUsers:
         if reverse_path is None or name in self.configuration.submission.trusted_users:
             return SENDER_OK
         local = self._directory.rules.local
-        is_own = name and reverse_path.local_part == name and local.is_local(reverse_path)
+        is_own = name and name in local.names_of(reverse_path) and local.is_local(reverse_path)
         return SENDER_OK if is_own else NOT_YOUR_ADDRESS
 
     def _name(self, uid: int) -> str:
@@ -126,7 +130,10 @@ class SubmissionPolicy:
         configuration = self._users.configuration
         smtp = configuration.smtp
         return Offers(
-            configuration.host.name, smtp.max_message_size, max(smtp.max_recipients, MAX_SUBMITTED_RECIPIENTS)
+            host_name=configuration.host.name,
+            max_size_bytes=smtp.max_message_size,
+            max_recipients=max(smtp.max_recipients, MAX_SUBMITTED_RECIPIENTS),
+            xsubmit=True,
         )
 
     def tls_context(self) -> ssl.SSLContext | None:
@@ -134,6 +141,9 @@ class SubmissionPolicy:
 
     def check_sender(self, session: Session, mail: Mail) -> Status:
         return self._users.check_sender(_uid(session), mail.reverse_path)
+
+    def reverse_path(self, session: Session, mail: Mail) -> Mailbox | None:
+        return self._users.mailbox(_uid(session)) if mail.xsubmit.is_self else mail.reverse_path
 
     def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status:
         """An unknown local recipient does not stop the others: it gets a report."""

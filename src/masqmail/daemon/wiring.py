@@ -26,6 +26,7 @@ from masqmail.daemon.housekeeping import Housekeeper
 from masqmail.daemon.http import serve_http
 from masqmail.daemon.lanes import Lanes
 from masqmail.daemon.listeners import Listeners
+from masqmail.daemon.localsettings import local_settings_of
 from masqmail.daemon.manual import ManualLinks
 from masqmail.daemon.operator import Operator
 from masqmail.daemon.pauses import Pauses
@@ -36,8 +37,6 @@ from masqmail.daemon.rules import Rules
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.daemon.secrets import SecretReader
 from masqmail.daemon.transport import Transports
-from masqmail.delivery.job import LocalMethod
-from masqmail.delivery.local import LocalSettings
 from masqmail.links import DETECTORS
 from masqmail.links.board import LinkBoard
 from masqmail.links.detector import Detector
@@ -97,17 +96,6 @@ def directory_of(configuration: Configuration) -> Directory:
     """Who an address is by this configuration, for a dry run without a daemon."""
     accounts = SystemAccounts() if os.geteuid() == 0 else SingleAccount()
     return Directory(rules_of(configuration), AliasFiles(configuration.local.aliases), accounts)
-
-
-def local_settings_of(configuration: Configuration) -> LocalSettings:
-    """What whoever delivers locally needs of the configuration."""
-    local = configuration.local
-
-    def mailbox_of(user: str) -> tuple[LocalMethod, str]:
-        store, path = local.mailbox_of(user)
-        return LocalMethod(store.value), path
-
-    return LocalSettings(configuration.host.name, local.alias_user, mailbox_of)
 
 
 class Daemon:

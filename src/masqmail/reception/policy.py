@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Protocol
 
+from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Recipient
 from masqmail.mail.status import Status
 from masqmail.mail.trace import client_clause, local_clause
@@ -48,12 +49,18 @@ class Policy(Protocol):
     """
 
     def offers(self, session: Session) -> Offers:
-        """What EHLO announces: bounds, STARTTLS when there is a certificate, AUTH when it is allowed now."""
+        """What EHLO announces: bounds, STARTTLS when there is a certificate, AUTH when it is allowed now.
+
+        XSUBMIT is only for users of this host.
+        """
 
     def tls_context(self) -> ssl.SSLContext | None:
         """For STARTTLS and for implicit TLS; None when there is no certificate."""
 
     def check_sender(self, session: Session, mail: Mail) -> Status: ...
+
+    def reverse_path(self, session: Session, mail: Mail) -> Mailbox | None:
+        """The reverse-path of an accepted MAIL: the one it names, or with XSELF the submitter's own address."""
 
     def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status: ...
 

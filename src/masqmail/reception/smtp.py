@@ -16,7 +16,7 @@ from typing import Protocol
 import anyio
 
 from masqmail.mail.address import show_path
-from masqmail.mail.envelope import Envelope
+from masqmail.mail.envelope import Envelope, Notify
 from masqmail.mail.status import LOCAL_ERROR, OK, SHUTTING_DOWN, TIMED_OUT, Status
 from masqmail.net.errors import NetError, StreamTimeout, TlsFailure
 from masqmail.net.listen import Listener, Report
@@ -68,7 +68,17 @@ class Incoming(Protocol):
 class Intake(Protocol):
     """Opens messages; see `spool.intake.Intake`."""
 
-    def open(self, envelope: Envelope, origin: Origin, *, declared_size_bytes: int = 0) -> Incoming: ...
+    def open(
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        *,
+        header_recipients: bool = False,
+        header_notify: Notify | None = None,
+        full_name: str = "",
+        queue_only: bool = False,
+        declared_size_bytes: int = 0,
+    ) -> Incoming: ...
 
 
 @dataclass
@@ -265,9 +275,12 @@ class _Conversation:
         self._mail = mail
         if self._server.helo_name != self._session.helo_name:
             self._session = replace(self._session, helo_name=self._server.helo_name)
-        status = self._service.policy.check_sender(self._session, mail)
+        policy = self._service.policy
+        status = policy.check_sender(self._session, mail)
         if not status.is_success:
             self._report(events.MESSAGE_REFUSED, status)
+        elif mail.xsubmit.is_self:
+            self._mail = replace(mail, reverse_path=policy.reverse_path(self._session, mail))
         return status
 
     def _check_recipient(self, rcpt: Rcpt) -> Status:
@@ -278,11 +291,20 @@ class _Conversation:
         return status
 
     def _begin(self, begin: Begin) -> Status:
-        service = self._service
+        service, mail = self._service, self._mail
         origin = service.policy.origin(self._session, self._server.protocol)
+        envelope, asked = begin.envelope, mail.xsubmit
+        if asked.is_self:
+            envelope = replace(envelope, reverse_path=mail.reverse_path)
         try:
             self._incoming = service.intake.open(
-                begin.envelope, origin, declared_size_bytes=self._mail.size_bytes or 0
+                envelope,
+                origin,
+                header_recipients=asked.header_recipients,
+                header_notify=asked.header_notify,
+                full_name=asked.full_name,
+                queue_only=asked.queue_only,
+                declared_size_bytes=mail.size_bytes or 0,
             )
         except Refused as refused:
             self._report(events.MESSAGE_REFUSED, refused.status)

@@ -2,9 +2,11 @@
 
 A spool knows *when* something is due, not what should happen then; that is decided in `routing`. Every verb
 takes effect in the order of the calls, also when its result is not awaited; what it returns is done when the
-change is on stable storage. (Leases, `begin`, `advance`, `reclass`, `clamp_due` and `trim` survive the death of
-the process at once, a power failure only with the next change; losing them does no harm.) `sqlite.SqliteSpool` and `memory.MemorySpool` implement `Spool` and pass the same
+change is on stable storage. `sqlite.SqliteSpool` and `memory.MemorySpool` implement `Spool` and pass the same
 conformance suite (`tests/spool/conformance.py`).
+
+Some changes do no harm when they are lost: `lease`, `begin`, `advance`, `reclass`, `clamp_due`, `trim`. They
+survive the death of the process like all others, but a power failure only when a later change was synced.
 """
 
 from collections.abc import Awaitable, Collection, Iterator, Sequence
@@ -339,7 +341,7 @@ class Spool(Protocol):
         """Adds to the usable time of these classes; the age of their recipients grows by it."""
 
     def stale(self, generation: str, limit: int = 200) -> Awaitable[list[QueuedMessage]]:
-        """Messages with waiting or held recipients whose class is of another generation."""
+        """Messages with waiting or held remote recipients whose class is of another generation."""
 
     def reclass(self, moves: Sequence[tuple[int, RouteClass]]) -> Awaitable[None]:
         """Moves recipients that are not leased to other classes, with their ages."""

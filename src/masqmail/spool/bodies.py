@@ -67,10 +67,9 @@ class Bodies:
 
     def sweep(self, is_wanted: Callable[[str], bool]) -> None:
         """Removes what no message wants: bodies that were being received, or whose row did not commit."""
-        for folder in self._directory.iterdir():
-            for path in folder.iterdir():
-                if folder == self._incoming or not is_wanted(path.name):
-                    path.unlink()
+        for path in self._directory.glob("*/*"):
+            if path.is_file() and (path.parent == self._incoming or not is_wanted(path.name)):
+                path.unlink()
 
     def _make_folder(self, folder: Path) -> None:
         with suppress(FileExistsError):

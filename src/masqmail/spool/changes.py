@@ -104,8 +104,8 @@ def accepted_entries(message: NewMessage) -> Iterator[HistoryEntry]:
 
 
 def is_allowed(old: State, new: State) -> bool:
-    """Whether a record may do this; a late one, for what somebody decided meanwhile, is passed over."""
-    return new in MOVES[old]
+    """Whether a record may do this: end a lease, or a hold. One that comes too late is passed over."""
+    return old in (State.LEASED, State.HELD) and new in MOVES[old]
 
 
 def settled(record: Record, held: str | None) -> tuple[State, str]:

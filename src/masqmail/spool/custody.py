@@ -17,6 +17,7 @@ from masqmail.spool.rows import (
     message_key,
     optional_stamp,
     stamp,
+    storable,
     write_entry,
     write_message,
     write_recipient,
@@ -110,7 +111,7 @@ def _settle(db: Database, item: Record, row: Row) -> Row:
         last_attempt_at,
         *status,
         route,
-        reason,
+        storable(reason),
     )
 
 

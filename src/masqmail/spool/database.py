@@ -4,7 +4,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -54,14 +54,16 @@ class Database:
         self.after_commit: list[Callable[[], None]] = []
         self.last_number = 0
         self._is_synced = True
-        self._lock = _lock(directory / LOCK_NAME)
         path = directory / FILE_NAME
-        self.connection = _connect(path)
-        try:
-            self._prepare()
-        except (sqlite3.Error, SpoolError, OSError) as error:
-            self.close()
-            raise _opening_error(error, path) from error
+        with ExitStack() as opened:
+            opened.callback(os.close, _lock(directory / LOCK_NAME))
+            self.connection = _connect(path)
+            opened.callback(self.connection.close)
+            try:
+                self._prepare()
+            except sqlite3.Error as error:
+                raise _opening_error(error, path) from error
+            self._opened = opened.pop_all()
 
     def _prepare(self) -> None:
         for setting in SETTINGS:
@@ -71,7 +73,8 @@ class Database:
         self.tally = Tally(self.connection)
         (self.last_number,) = self.connection.execute(SQL["last_number"]).fetchone()
         self.bodies.sweep(lambda name: self.connection.execute(SQL["has_body_file"], (name,)).fetchone() is not None)
-        self.classes.forget([number for number, _ in self.classes.items() if not self.tally.in_class(number)])
+        if not self.tally.messages:  # else recipients that have ended may still name a class
+            self.classes.forget([number for number, _ in self.classes.items()])
 
     def next_number(self) -> int:
         """The next number for a message or a line of history; one order for both, none is used twice."""
@@ -107,8 +110,7 @@ class Database:
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
-            self.connection.close()
-        os.close(self._lock)
+            self._opened.close()
 
 
 def what_failed(error: Exception) -> Exception:
@@ -139,10 +141,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
 
 
-def _opening_error(error: Exception, path: Path) -> SpoolError:
+def _opening_error(error: sqlite3.Error, path: Path) -> Exception:
     """What to tell somebody whose queue cannot be opened."""
-    if isinstance(error, SpoolError):
-        return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _TAKEN:
         return SpoolError(f"another program uses {path}")
@@ -152,5 +152,4 @@ def _opening_error(error: Exception, path: Path) -> SpoolError:
             f" save what can be read with `sqlite3 {path} .recover | sqlite3 recovered.sqlite3` and put that file in"
             " its place, or move the damaged file away to begin with an empty queue"
         )
-    failure = what_failed(error)
-    return failure if isinstance(failure, SpoolError) else SpoolError(f"cannot open the spool {path.parent}: {error}")
+    return what_failed(error)

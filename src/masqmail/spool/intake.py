@@ -321,7 +321,7 @@ class Incoming:
             protocol=origin.protocol,
             queue_id=queue_id,
             received_at=local_time,
-            recipient=envelope.recipients[0].mailbox if len(envelope.recipients) == 1 else None,
+            recipient=_only_recipient(envelope, host_name),
         )
         return received + header
 
@@ -342,6 +342,14 @@ class Incoming:
             smtputf8=envelope.smtputf8,
             kind=facts.kind,
         )
+
+
+def _only_recipient(envelope: Envelope, host_name: str) -> Mailbox | None:
+    """The recipient that Received may name: when it is the only one, with a domain (RFC 5321 §4.4)."""
+    if len(envelope.recipients) != 1:
+        return None
+    mailbox = envelope.recipients[0].mailbox
+    return mailbox if mailbox.domain else mailbox.with_domain(host_name)
 
 
 def _with_named(

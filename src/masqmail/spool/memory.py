@@ -269,6 +269,7 @@ class MemorySpool:
             custody.message.queue_id: custody
             for custody, place in self._places()
             if place.value.route_class.generation != generation
+            and not place.value.route_class.is_local
             and (place.value.state.is_waiting or place.value.state is State.HELD)
         }
         items = [self._queued(custody) for custody in list(found.values())[:limit]]

@@ -6,7 +6,7 @@ from datetime import datetime
 from masqmail.spool import custody, history
 from masqmail.spool.api import Counts, HistoryEntry
 from masqmail.spool.database import Database
-from masqmail.spool.rows import STATE, id_range, instant
+from masqmail.spool.rows import STATE, id_range, instant, storable
 from masqmail.spool.statements import load
 from masqmail.spool.states import State
 
@@ -18,7 +18,7 @@ def hold(db: Database, queue_ids: Collection[str], reason: str) -> int:
 
     def hold_one(id: int, number: int, state: State, old_reason: str, held: str | None) -> bool:
         if state is State.LEASED and held is None:
-            db.connection.execute(SQL["set_lease_hold"], (reason, id))
+            db.connection.execute(SQL["set_lease_hold"], (storable(reason), id))
             return True
         return state.is_waiting and _move(db, id, number, state, State.HELD, reason)
 
@@ -49,7 +49,7 @@ def retry(db: Database, queue_ids: Collection[str]) -> int:
 
 
 def _move(db: Database, id: int, number: int, old: State, new: State, reason: str) -> bool:
-    db.connection.execute(SQL["set_state"], (new.value, reason, id))
+    db.connection.execute(SQL["set_state"], (new.value, storable(reason), id))
     db.tally.move(number, old, new)
     return True
 

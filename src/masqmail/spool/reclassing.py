@@ -32,7 +32,7 @@ def stale(db: Database, generation: str, limit: int) -> list[QueuedMessage]:
 
 def _stale_ids(db: Database, generation: str, limit: int) -> Iterator[int]:
     for number, value in db.classes.items():
-        if value.generation == generation:
+        if value.generation == generation or value.is_local:
             continue
         for state in (State.QUEUED, State.DEFERRED, State.HELD):
             if db.tally.recipients[number, state]:

@@ -55,6 +55,11 @@ def optional_instant(when: int | None) -> datetime | None:
     return None if when is None else instant(when)
 
 
+def storable(text: str) -> str:
+    """Text for people as UTF-8 can hold it: names of files and words of other hosts may be broken."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def message_key(recipient_id: int) -> int:
     """The key of the message that a recipient belongs to."""
     return recipient_id >> POSITION_BITS
@@ -76,7 +81,7 @@ def write_message(key: int, message: NewMessage, size_bytes: int) -> Row:
         sender and sender.domain,
         size_bytes,
         stamp(message.received_at),
-        message.received_from,
+        storable(message.received_from),
         message.protocol,
         message.owner_uid,
         message.ret and message.ret.value,
@@ -129,7 +134,7 @@ def write_recipient(id: int, class_number: int, touched: int, base: float, recip
         recipient.orcpt,
         recipient.reported,
         *write_status(recipient.status),
-        recipient.reason,
+        storable(recipient.reason),
     )
 
 
@@ -166,7 +171,7 @@ def read_recipient(
 
 def write_status(status: Status | None) -> tuple[int | None, str | None, str | None]:
     """Three columns for a status."""
-    return (None, None, None) if status is None else (status.code, status.enhanced, status.text)
+    return (None, None, None) if status is None else (status.code, status.enhanced, storable(status.text))
 
 
 def write_class(route_class: RouteClass) -> str:
@@ -194,11 +199,11 @@ def write_entry(number: int, entry: HistoryEntry) -> Row:
         stamp(entry.at),
         entry.queue_id,
         entry.event,
-        entry.recipient,
+        storable(entry.recipient),
         entry.route,
-        entry.remote_host,
-        entry.status,
-        entry.text,
+        storable(entry.remote_host),
+        storable(entry.status),
+        storable(entry.text),
     )
 
 

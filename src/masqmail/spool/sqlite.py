@@ -22,6 +22,7 @@ from masqmail.spool.api import (
     QueuedMessage,
     Record,
     Selection,
+    SpoolError,
     SpoolFull,
 )
 from masqmail.spool.bodies import IN_ROW_BYTES, Bodies, NewBody
@@ -54,11 +55,14 @@ class SqliteSpool:
     ) -> "SqliteSpool":
         """Opens the queue in a folder; makes both if they are not there.
 
-        Raises `SpoolError` when another process uses it, `SpoolBroken` when it is damaged. `now` is the clock
-        by which leases are compared with `woken_at`.
+        Raises `SpoolError` when it cannot be used or another process does, `SpoolBroken` when it is damaged.
+        `now` is the clock by which leases are compared with `woken_at`.
         """
-        spool = cls(directory, monotonic)
-        await spool._writer.start(partial(Database, directory, spool._bodies, now))
+        try:
+            spool = cls(directory, monotonic)
+            await spool._writer.start(partial(Database, directory, spool._bodies, now))
+        except OSError as error:
+            raise SpoolError(f"cannot use the spool {directory}: {error}") from error
         return spool
 
     # receiving

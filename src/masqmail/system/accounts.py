@@ -14,13 +14,14 @@ _MAX_CACHED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A local user."""
+    """A local user. `full_name` is empty where the system knows none."""
 
     name: str
     uid: int
     gid: int
     home: str
     shell: str
+    full_name: str = ""
 
 
 class Accounts(Protocol):
@@ -86,4 +87,6 @@ def _ask(ask: Callable[[], pwd.struct_passwd]) -> Account | None:
         entry = ask()
     except (KeyError, ValueError, OverflowError):  # unknown, or nothing an account could be called
         return None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
+    full_name = entry.pw_gecos.partition(",")[0]  # by custom; an office and telephone numbers follow
+    full_name = full_name.encode(errors="surrogateescape").decode(errors="replace").strip()
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, full_name)

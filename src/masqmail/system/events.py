@@ -50,6 +50,7 @@ DETECTOR_FAILED = "detector failed"
 # The program itself
 DAEMON_STARTED = "daemon started"
 DAEMON_READY = "daemon ready"
+DAEMON_STAYS_ROOT = "daemon stays root"
 DAEMON_STOPPING = "daemon stopping"
 DAEMON_STOPPED = "daemon stopped"
 CONFIGURATION_LOADED = "configuration loaded"
@@ -97,6 +98,7 @@ EVENTS: dict[str, str] = {
     DETECTOR_FAILED: "A link's detector stopped with an error and will be started again.",
     DAEMON_STARTED: "The program has started.",
     DAEMON_READY: "Every listener accepts and the queue is being worked on.",
+    DAEMON_STAYS_ROOT: "There is no account for the daemon to become, so it has more rights than it needs.",
     DAEMON_STOPPING: "The program was asked to end and finishes what it is doing.",
     DAEMON_STOPPED: "The program has ended.",
     CONFIGURATION_LOADED: "A configuration was read and counts from now on.",

@@ -57,3 +57,14 @@ def test_content_of_another_length_is_never_completed(writer: type[Chunk] | type
         short.end()
     with pytest.raises(UsageError, match="longer"):
         writer(5).write(b"abcdef")
+
+
+def test_a_message_is_whole_with_the_last_octet_of_a_chunk_and_with_the_final_dot() -> None:
+    chunk, stuffing = Chunk(2), DotStuffing(2)
+    for writer in (chunk, stuffing):
+        writer.write(b"\r")
+        assert not writer.is_complete
+        writer.write(b"\n")
+    assert (chunk.is_complete, stuffing.is_complete) == (True, False)
+    stuffing.end()
+    assert stuffing.is_complete

@@ -1,16 +1,20 @@
 """The session around the transactions: greeting, EHLO, STARTTLS, AUTH, QUIT, and the time each may take."""
 
+import doctest
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from masqmail.mail.address import Mailbox
+from masqmail.mail.envelope import Envelope, Recipient
 from masqmail.mail.outcome import Culprit
 from masqmail.proto.errors import PeerError, UsageError
 from masqmail.proto.sasl import Credentials, Secret
-from masqmail.proto.smtp.client import (
+from masqmail.proto.smtp import client as client_module
+from masqmail.proto.smtp.client import Client
+from masqmail.proto.smtp.clientsession import (
     REPLY_TIMES,
-    Client,
     ClientOptions,
     Ended,
     Event,
@@ -253,6 +257,12 @@ def test_a_challenge_that_makes_no_sense_ends_the_login(challenge: bytes) -> Non
 
 
 # the end, and time
+
+
+def test_the_example_of_the_module_is_true() -> None:
+    names = {"Mailbox": Mailbox, "Envelope": Envelope, "Recipient": Recipient}
+    result = doctest.testmod(client_module, extraglobs=names)
+    assert result.attempted > 5 and not result.failed
 
 
 def ready() -> Session:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masqmail.mail.status import Status
-from masqmail.proto.smtp.client import ClientOptions
+from masqmail.proto.smtp.clientsession import ClientOptions
 from masqmail.proto.smtp.transfer import Fate, Step, Verdict
 from support.conversation import OPTIONS, Conversation, Cut, letters, whole
 from support.dialogue import Settings, Shell

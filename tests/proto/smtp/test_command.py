@@ -25,6 +25,8 @@ from masqmail.proto.smtp.command import (
     parse_command,
     traceable,
 )
+from masqmail.proto.smtp.parameters import UNKNOWN_PARAMETER
+from masqmail.proto.smtp.xsubmit import XSubmit
 
 ANN = Mailbox("ann", "example.org")
 BOB = Mailbox("bob", "example.net")
@@ -137,6 +139,46 @@ def test_what_is_no_command_is_refused(line: bytes, reply: str) -> None:
     with pytest.raises(PeerError) as caught:
         parse_command(line)
     assert str(caught.value).startswith(reply)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "mail"),
+    [
+        (b"", Mail(None)),
+        (b" XSELF", Mail(None, xsubmit=XSubmit(is_self=True))),
+        (b" xheaderrcpts SIZE=5", Mail(None, size_bytes=5, xsubmit=XSubmit(header_recipients=True))),
+        (b" XFULLNAME=J+C3+B6rg XQUEUEONLY", Mail(None, xsubmit=XSubmit(full_name="Jörg", queue_only=True))),
+    ],
+)
+def test_the_parameters_of_xsubmit_are_read_where_it_is_offered(parameters: bytes, mail: Mail) -> None:
+    assert parse_command(b"MAIL FROM:<>" + parameters, with_xsubmit=True) == mail
+
+
+@pytest.mark.parametrize("parameter", [b"XSELF", b"XSELF=bad", b"XHEADERRCPTS", b"XFULLNAME=+", b"XQUEUEONLY"])
+def test_elsewhere_they_are_unknown_whatever_their_value(parameter: bytes) -> None:
+    with pytest.raises(PeerError) as caught:
+        parse_command(b"MAIL FROM:<> " + parameter)
+    assert caught.value.status == UNKNOWN_PARAMETER
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"MAIL FROM:<ann@example.org> XSELF", "501 5.5.4"),
+        (b"MAIL FROM:<> XSELF=ann", "501 5.5.4"),
+        (b"MAIL FROM:<> XOTHER", "555 5.5.4"),
+        (b"RCPT TO:<bob> XQUEUEONLY", "555 5.5.4"),
+    ],
+)
+def test_what_makes_no_sense_with_xsubmit_is_refused(line: bytes, reply: str) -> None:
+    with pytest.raises(PeerError) as caught:
+        parse_command(line, with_xsubmit=True)
+    assert str(caught.value).startswith(reply)
+
+
+def test_mail_whose_recipients_stand_in_the_header_counts_as_its_own_command() -> None:
+    assert Mail(None).verb is Verb.MAIL
+    assert Mail(None, xsubmit=XSubmit(header_recipients=True)).verb is Verb.MAIL_XHEADERRCPTS
 
 
 def test_a_path_of_256_octets_is_the_longest() -> None:

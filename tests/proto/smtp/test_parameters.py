@@ -4,7 +4,14 @@ import pytest
 
 from masqmail.mail.envelope import Notify
 from masqmail.proto.errors import PeerError
-from masqmail.proto.smtp.parameters import decode_xtext, parse_parameters, read_envid, read_notify, read_orcpt
+from masqmail.proto.smtp.parameters import (
+    decode_utf8_xtext,
+    decode_xtext,
+    parse_parameters,
+    read_envid,
+    read_notify,
+    read_orcpt,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +46,19 @@ def test_xtext_is_decoded(text: str, decoded: str) -> None:
 def test_xtext_that_would_spoil_a_header_is_refused(text: str) -> None:
     with pytest.raises(PeerError):
         decode_xtext(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"), [("", ""), ("Ann", "Ann"), ("Ann+20B.", "Ann B."), ("J+C3+B6rg", "Jörg"), ("+2B+3D", "+=")]
+)
+def test_utf8_under_xtext_is_decoded(text: str, decoded: str) -> None:
+    assert decode_utf8_xtext(text) == decoded
+
+
+@pytest.mark.parametrize("text", ["+", "+0A", "+00", "+C3", "+FF", "+C2+85", "+ED+A0+80", "ö", "a b"])
+def test_what_is_no_utf8_or_hides_controls_is_refused(text: str) -> None:
+    with pytest.raises(PeerError):
+        decode_utf8_xtext(text)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,13 @@ def test_too_many_recipients_go_in_a_further_transaction(keywords: tuple[str, ..
     assert [len(taken.recipients) for taken in server.taken] == [2, 2, 1]
 
 
+def test_the_rest_of_a_message_goes_before_the_next_message() -> None:
+    server = ScriptedServer(keywords=LOCK_STEP)
+    server.policy = lambda step, _: "452 4.5.3" if step == "RCPT" and len(server._recipients) == 2 else None
+    converse(server, letters(2, recipients=3))
+    assert [taken.sender for taken in server.taken] == ["s0@a.test", "s0@a.test", "s1@a.test", "s1@a.test"]
+
+
 def test_a_452_before_anybody_was_accepted_is_a_refusal() -> None:
     server = ScriptedServer(policy=lambda step, _: "452 4.5.3 too many" if step == "RCPT" else None)
     conversation = converse(server, letters(1, recipients=2))
@@ -341,6 +348,24 @@ def test_a_message_can_be_refused_before_it_was_complete() -> None:
     assert conversation.client.body_data(content[10:]) + conversation.client.body_end() == content[10:]
     conversation._collect()
     assert fates(conversation) == {1: [(Fate.REFUSED, Step.CONTENT)]}
+
+
+def test_a_chunk_is_complete_with_its_last_octet() -> None:
+    """The answer may come, or the connection break, before `body_end` is called."""
+    for reply, fate in ((b"250 a\r\n250 b\r\n250 c\r\n", Fate.ACCEPTED), (b"", Fate.IN_DOUBT)):
+        conversation = Conversation(ScriptedServer(keywords=STREAM))
+        conversation.run()
+        mail, content = letters(1)[0]
+        conversation.client.start(mail)
+        conversation.client.data_to_send()
+        conversation.client.body_data(content)
+        conversation.client.receive(reply)
+        conversation._collect()
+        if reply:
+            conversation.client.body_end()
+        conversation.client.abandon()
+        conversation._collect()
+        assert [found for found, _ in fates(conversation)[1]] == [fate]
 
 
 def test_content_is_sent_only_when_it_is_wanted() -> None:

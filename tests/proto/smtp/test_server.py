@@ -1,5 +1,7 @@
 """The server machine where dialogues do not reach: events, answers, misuse, protocol names, traces, bounds."""
 
+from dataclasses import replace
+
 import pytest
 
 from masqmail.mail.address import Mailbox
@@ -24,6 +26,7 @@ from masqmail.proto.smtp.session import (
     State,
     Wait,
 )
+from masqmail.proto.smtp.xsubmit import XSubmit
 from support.dialogue import Settings, Shell
 
 OFFERS = Offers("mail.example.net", max_size_bytes=1000, starttls=True, auth=True)
@@ -77,6 +80,26 @@ def test_a_message_is_announced_with_its_whole_envelope_and_then_streamed() -> N
     assert server.take_output() == b"250 2.0.0 Stored\r\n250 2.0.0 OK\r\n"
     assert server.state is State.READY
     assert server.is_idle
+
+
+@pytest.mark.parametrize("command", [b"DATA\r\n", b"BDAT 5\r\n", b"BDAT 5 LAST\r\n"])
+def test_a_message_that_names_its_recipients_may_follow_mail(command: bytes) -> None:
+    server = greeted(replace(OFFERS, xsubmit=True))
+    server.receive(b"MAIL FROM:<> XSELF XHEADERRCPTS=NEVER\r\n" + command)
+    asked = XSubmit(is_self=True, header_recipients=True, header_notify=Notify.NEVER)
+    assert server.next_event() == Mail(None, xsubmit=asked)
+    server.answer(SENDER_OK)
+    assert server.state is State.RCPT
+    assert server.next_event() == Begin(Envelope(None, ()))
+
+
+def test_a_refused_mail_lets_no_message_follow() -> None:
+    server = greeted(replace(OFFERS, xsubmit=True))
+    server.receive(b"MAIL FROM:<> XHEADERRCPTS\r\nDATA\r\n")
+    server.next_event()
+    server.answer(Status(550, "5.7.1", "No"))
+    assert server.next_event() is None
+    assert server.take_output().endswith(b"503 5.5.1 Need MAIL first\r\n")
 
 
 def test_a_pipelined_command_waits_for_the_verdict_before_it() -> None:

@@ -18,6 +18,7 @@ def new_settings() -> Settings:
         max_size_bytes=200,
         max_recipients=3,
         auth=True,
+        xsubmit=True,
         logins={"ann": "sesame"},
         refused={"refused@example.net": Status(550, "5.1.1", "No such mailbox")},
     )
@@ -78,7 +79,7 @@ class AnySession(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = Server(Offers("mail.example.net", 200, max_recipients=3, auth=True))
+        self.server = Server(Offers("mail.example.net", 200, max_recipients=3, auth=True, xsubmit=True))
         self.is_open = False
         self.is_asked = False
         self.seen = self.server.state

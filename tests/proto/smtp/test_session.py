@@ -4,7 +4,7 @@ import pytest
 
 from masqmail.mail.status import Status
 from masqmail.proto.smtp.command import Verb
-from masqmail.proto.smtp.session import NEXT, WAIT_SECONDS, State, Wait, refusal
+from masqmail.proto.smtp.session import NEXT, WAIT_SECONDS, Offers, State, Wait, refusal
 
 EVERY_PAIR = [(state, verb) for state in State if state is not State.CLOSED for verb in Verb]
 
@@ -31,6 +31,12 @@ def test_what_is_not_in_the_table_is_refused_for_good(state: State, verb: Verb) 
     status = refusal(state, verb)
     assert isinstance(status, Status)
     assert status.code in (503, 554)
+
+
+@pytest.mark.parametrize(("allowed", "announced"), [(1, 1), (1000, 1000), (999_999, 999_999), (5_000_000, 999_999)])
+def test_the_limit_of_recipients_is_announced_in_at_most_six_digits(allowed: int, announced: int) -> None:
+    offers = Offers("mail.example.net", 1000, max_recipients=allowed)
+    assert f"LIMITS RCPTMAX={announced}" in offers.keywords(is_tls=False, is_authenticated=False)
 
 
 def test_every_wait_has_its_time() -> None:

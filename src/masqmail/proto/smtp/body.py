@@ -16,6 +16,10 @@ class BodyWriter(Protocol):
     def end(self) -> bytes:
         """What follows the content."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the server can take the message for whole, with what was written so far."""
+
 
 class Chunk:
     """The content of one BDAT, as it is: RFC 3030 §2.
@@ -37,6 +41,10 @@ class Chunk:
             raise UsageError(f"the message is {self._missing} bytes shorter than its size said")
         return b""
 
+    @property
+    def is_complete(self) -> bool:
+        return not self._missing
+
 
 class DotStuffing:
     """The content of DATA: a dot more on each line that begins with one, then the final dot. RFC 5321 §4.5.2.
@@ -47,6 +55,7 @@ class DotStuffing:
     def __init__(self, size_bytes: int) -> None:
         self._content = Chunk(size_bytes)
         self._tail = b"\r\n"  # the last two bytes: the content begins on a fresh line
+        self._is_ended = False
 
     def write(self, chunk: bytes) -> bytes:
         stuffed = self._content.write(chunk).replace(b"\r\n.", b"\r\n..")
@@ -59,4 +68,9 @@ class DotStuffing:
 
     def end(self) -> bytes:
         self._content.end()
+        self._is_ended = True
         return b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
+
+    @property
+    def is_complete(self) -> bool:
+        return self._is_ended

@@ -31,127 +31,31 @@ server are written to stand behind its name: "mx.example refused the session: 55
 """
 
 from collections import deque
-from dataclasses import dataclass
-from datetime import timedelta
-from enum import Enum
 from typing import assert_never
 
 from masqmail.mail.outcome import Culprit
 from masqmail.mail.status import Status
-from masqmail.proto import sasl
 from masqmail.proto.errors import PeerError, UsageError
-from masqmail.proto.smtp.compose import Outgoing, ToALabels
+from masqmail.proto.smtp.clientsession import (
+    REPLY_TIMES,
+    ClientOptions,
+    Ended,
+    Event,
+    Phase,
+    Quitted,
+    Ready,
+    StartTls,
+    TlsWanted,
+    Verdicts,
+)
+from masqmail.proto.smtp.compose import Outgoing
 from masqmail.proto.smtp.extension import Extensions, parse_ehlo
 from masqmail.proto.smtp.login import Login
 from masqmail.proto.smtp.pipeline import Pace, Pipeline
 from masqmail.proto.smtp.reply import ReplyParser
-from masqmail.proto.smtp.transfer import Step, Verdict
+from masqmail.proto.smtp.transfer import Step
 
 SHUTTING_DOWN_CODE = 421  # RFC 5321 §3.8: the one reply that may come at any time
-
-
-class StartTls(Enum):
-    """What to do with STARTTLS."""
-
-    REQUIRED = "required"
-    IF_OFFERED = "if offered"  # RFC 7435
-    NEVER = "never"  # no TLS, or TLS from the first byte
-
-
-class Phase(Enum):
-    """Where the session stands. Up to READY each phase waits for one reply."""
-
-    GREETING = "greeting"
-    EHLO = "EHLO"
-    HELO = "HELO"
-    STARTTLS = "STARTTLS"
-    TLS = "TLS"  # the shell does the handshake
-    AUTH = "AUTH"
-    READY = "ready"  # for transactions
-    QUIT = "QUIT"
-    CLOSED = "closed"
-
-
-_MINUTE = timedelta(minutes=1)
-
-#: How long a reply may take, RFC 5321 §4.5.3.2. It names no time for EHLO, STARTTLS, AUTH, RSET and QUIT.
-REPLY_TIMES: dict[Phase | Step, timedelta] = {
-    Phase.GREETING: 5 * _MINUTE,
-    Phase.EHLO: 5 * _MINUTE,
-    Phase.HELO: 5 * _MINUTE,
-    Phase.STARTTLS: 2 * _MINUTE,
-    Phase.AUTH: 2 * _MINUTE,
-    Phase.QUIT: timedelta(seconds=10),  # nothing depends on it
-    Step.RSET: 5 * _MINUTE,
-    Step.MAIL: 5 * _MINUTE,
-    Step.RCPT: 5 * _MINUTE,
-    Step.DATA: 2 * _MINUTE,
-    Step.CONTENT: 10 * _MINUTE,
-}
-
-#: How long it may take until the server has taken a piece of content, RFC 5321 §4.5.3.2.5.
-BLOCK_TIME = 3 * _MINUTE
-
-
-def _no_a_labels(domain: str) -> str:
-    raise ValueError("no IDNA here")
-
-
-@dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """How to speak to a server.
-
-    `tls_is_on` says that TLS began with the connection. A password travels in clear only with
-    `clear_password`. `mechanisms` may be used, in this order. With `pipelining` off, or not offered, each
-    command waits for its reply.
-    """
-
-    helo_name: str
-    starttls: StartTls = StartTls.REQUIRED
-    tls_is_on: bool = False
-    credentials: sasl.Credentials | None = None
-    mechanisms: tuple[str, ...] = tuple(sasl.CLIENT_MECHANISMS)
-    clear_password: bool = False
-    pipelining: bool = True
-    lmtp: bool = False
-    window_bytes: int = 64 * 1024
-    window_transactions: int = 64
-    to_a_labels: ToALabels = _no_a_labels
-
-
-@dataclass(frozen=True, slots=True)
-class TlsWanted:
-    """The shell must start TLS now, then call `tls_started`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The session stands: messages may be started."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """A message is through: one verdict per recipient of its envelope, in order."""
-
-    number: int
-    verdicts: tuple[Verdict, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The session is over before we said QUIT. `reason` stands behind the server's name."""
-
-    culprit: Culprit
-    reason: str
-    status: Status | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quitted:
-    """QUIT was answered: the connection can be closed."""
-
-
-Event = TlsWanted | Ready | Verdicts | Ended | Quitted
 
 
 class Client:
@@ -428,7 +332,8 @@ class Client:
         return self._pipeline
 
     def _collect_verdicts(self, pipeline: Pipeline) -> None:
-        self._events.extend(Verdicts(number, verdicts) for number, verdicts in pipeline.finished())
+        for job in pipeline.take_finished():
+            self._events.append(Verdicts(job.number, job.final_verdicts()))
 
 
 def _injected() -> PeerError:

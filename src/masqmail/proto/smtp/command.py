@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import ClassVar
 
 from masqmail.mail.address import MAX_PATH_BYTES, AddressError, Mailbox, scan_mailbox
@@ -18,6 +19,7 @@ from masqmail.mail.envelope import Body, Recipient, Ret
 from masqmail.mail.status import BAD_ARGUMENTS, NOT_IMPLEMENTED, SYNTAX_ERROR, Status
 from masqmail.proto.errors import PeerError
 from masqmail.proto.smtp import parameters as read
+from masqmail.proto.smtp.xsubmit import ASKS_NOTHING, XSUBMIT_PARAMETERS, XSubmit, read_xsubmit
 
 MAX_LINE_BYTES = 512 - 2  # RFC 5321 §4.5.3.1.4, without the CRLF
 MAX_ENVELOPE_LINE_BYTES = 4096 - 2  # MAIL and RCPT with every extension's parameters
@@ -33,11 +35,15 @@ BAD_CHUNK_SIZE = Status(501, "5.5.4", "BDAT needs the size of its chunk, closing
 
 
 class Verb(Enum):
-    """The commands the server knows. BDAT with LAST has another effect than without, so it counts as its own."""
+    """The commands the server knows.
+
+    BDAT with LAST has another effect than without, so it counts as its own; so does MAIL with XHEADERRCPTS.
+    """
 
     EHLO = "EHLO"
     HELO = "HELO"
     MAIL = "MAIL"
+    MAIL_XHEADERRCPTS = "MAIL XHEADERRCPTS"
     RCPT = "RCPT"
     DATA = "DATA"
     BDAT = "BDAT"
@@ -67,13 +73,17 @@ class Hello:
 class Mail:
     """MAIL. `size_bytes` is what the client estimates, None when it says nothing."""
 
-    verb: ClassVar[Verb] = Verb.MAIL
     reverse_path: Mailbox | None
     size_bytes: int | None = None
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
     ret: Ret | None = None
     envid: str = ""
+    xsubmit: XSubmit = ASKS_NOTHING
+
+    @property
+    def verb(self) -> Verb:
+        return Verb.MAIL_XHEADERRCPTS if self.xsubmit.header_recipients else Verb.MAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,7 @@ _QUOTED_PATH = re.compile(r'<[^"<>]*"(?:[^"\\]|\\.)*"[^">]*>')
 _BDAT = re.compile(r"(\d{1,20})(?: +(LAST))?", re.ASCII | re.IGNORECASE)
 _AUTH = re.compile(r"([A-Za-z0-9_-]{1,20})(?: +(\S+))?")  # RFC 4422 §3.1
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})
+_SUBMIT_PARAMETERS = _MAIL_PARAMETERS | XSUBMIT_PARAMETERS
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 _HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"})
 _UNOFFERED = frozenset(
@@ -142,8 +153,11 @@ def max_line_bytes(start: bytes) -> int:
     return MAX_AUTH_LINE_BYTES if verb == b"AUTH " else MAX_LINE_BYTES
 
 
-def parse_command(line: bytes) -> Command:
-    """Reads a command line without its CRLF. Raises `PeerError` with the reply for everything else."""
+def parse_command(line: bytes, *, with_xsubmit: bool = False) -> Command:
+    """Reads a command line without its CRLF; the parameters of XSUBMIT only where it is offered.
+
+    Raises `PeerError` with the reply for everything else.
+    """
     if _CONTROL.search(line):
         raise PeerError(SYNTAX_ERROR)
     try:
@@ -152,7 +166,7 @@ def parse_command(line: bytes) -> Command:
         raise PeerError(SYNTAX_ERROR) from None
     name, _, arguments = text.partition(" ")
     name = name.upper()
-    if (parser := _PARSERS.get(name)) is not None:
+    if (parser := (_SUBMIT_PARSERS if with_xsubmit else _PARSERS).get(name)) is not None:
         return parser(arguments)
     if name in _HTTP:
         raise PeerError(NOT_SMTP)
@@ -200,13 +214,13 @@ def _vrfy(arguments: str) -> Command:
     return _VRFY
 
 
-def _mail(arguments: str) -> Command:
+def _mail(arguments: str, known: frozenset[str] = _MAIL_PARAMETERS) -> Command:
     path, rest = _split_path(arguments, "FROM:", BAD_REVERSE_PATH)
     reverse_path = _read_mailbox(path, BAD_REVERSE_PATH) if path else None
     if not rest:
         return _checked(Mail(reverse_path))
     given = read.parse_parameters(rest)
-    read.refuse_others(given, _MAIL_PARAMETERS)
+    read.refuse_others(given, known)
     if given.get("SMTPUTF8") is not None or given.get("AUTH", "") is None:  # RFC 6531 §3.4, RFC 4954 §5
         raise PeerError(BAD_ARGUMENTS)
     return _checked(
@@ -217,6 +231,7 @@ def _mail(arguments: str) -> Command:
             smtputf8="SMTPUTF8" in given,
             ret=read.read_ret(given["RET"]) if "RET" in given else None,
             envid=read.read_envid(given["ENVID"]) if "ENVID" in given else "",
+            xsubmit=read_xsubmit(given),
         )
     )
 
@@ -224,6 +239,8 @@ def _mail(arguments: str) -> Command:
 def _checked(mail: Mail) -> Mail:
     if mail.reverse_path is not None and mail.reverse_path.needs_smtputf8 and not mail.smtputf8:
         raise PeerError(NEEDS_SMTPUTF8)
+    if mail.reverse_path is not None and mail.xsubmit.is_self:
+        raise _bad("XSELF goes with the null reverse-path")
     return mail
 
 
@@ -308,4 +325,8 @@ _PARSERS: dict[str, Callable[[str], Command]] = {
     "QUIT": _simple(Verb.QUIT),
     "STARTTLS": _simple(Verb.STARTTLS),
     "AUTH": _auth,
+}
+_SUBMIT_PARSERS: dict[str, Callable[[str], Command]] = {
+    **_PARSERS,
+    "MAIL": partial(_mail, known=_SUBMIT_PARAMETERS),
 }

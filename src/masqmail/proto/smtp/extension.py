@@ -15,6 +15,9 @@ STARTTLS = "STARTTLS"  # RFC 3207
 AUTH = "AUTH"  # RFC 4954
 LIMITS = "LIMITS"  # RFC 9422
 HELP = "HELP"  # RFC 5321 §4.1.1.8
+XSUBMIT = "XSUBMIT"  # ours, see `xsubmit`
+
+MAX_LIMIT = 999_999  # RFC 9422 §4.1 gives a number six digits
 
 _NUMBER = re.compile(r"\d{1,20}", re.ASCII)
 _LIMIT = re.compile(r"([A-Z0-9][A-Z0-9-]*)=(\d{1,6})", re.ASCII | re.IGNORECASE)  # RFC 9422 §4.1

@@ -109,12 +109,28 @@ def read_orcpt(value: str | None) -> str:
 
 def decode_xtext(text: str) -> str:
     """The text behind xtext. Only printable ASCII may come out: it will stand in headers (RFC 3461 §4)."""
-    if not _XTEXT.fullmatch(text):
-        raise _bad("The value is not valid xtext")
-    decoded = _HEX.sub(lambda match: chr(int(match[1], 16)), text) if "+" in text else text
+    decoded = _octets(text)
     if not _PRINTABLE.fullmatch(decoded):
         raise _bad("The value hides characters that may not be there")
     return decoded
+
+
+def decode_utf8_xtext(text: str) -> str:
+    """The text behind xtext whose octets are UTF-8, as our own XFULLNAME has it; without control characters."""
+    try:
+        decoded = _octets(text).encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        raise _bad("The value is not UTF-8") from None
+    if not _UNICODE.fullmatch(decoded):
+        raise _bad("The value hides characters that may not be there")
+    return decoded
+
+
+def _octets(text: str) -> str:
+    """The octets behind xtext, each as the character of that number."""
+    if not _XTEXT.fullmatch(text):
+        raise _bad("The value is not valid xtext")
+    return _HEX.sub(lambda match: chr(int(match[1], 16)), text) if "+" in text else text
 
 
 def _decode_utf8_address(text: str) -> str:

@@ -13,7 +13,6 @@ ahead of the second is the pace:
 """
 
 from collections import deque
-from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from masqmail.proto.errors import PeerError, UsageError
 from masqmail.proto.smtp.body import BodyWriter, Chunk, DotStuffing
 from masqmail.proto.smtp.compose import Outgoing, ToALabels, group_recipients, prepare
 from masqmail.proto.smtp.extension import Extensions
-from masqmail.proto.smtp.transfer import Job, Step, Transfer, Verdict
+from masqmail.proto.smtp.transfer import Job, Step, Transfer
 
 
 class Pace(Enum):
@@ -58,7 +57,7 @@ class Pipeline:
         self._queue: deque[Transfer] = deque()
         self._in_flight: deque[Transfer] = deque()  # begun, and not finished
         self._expected: deque[Expected] = deque()
-        self._finished: deque[Job] = deque()
+        self._finished: list[Job] = []
         self._writing: Transfer | None = None
         self._newest: Transfer | None = None  # the last one whose MAIL was sent
         self._body: BodyWriter | None = None
@@ -77,11 +76,12 @@ class Pipeline:
         if not groups:
             self._finish_job(job)
 
-    def finished(self) -> Iterator[tuple[int, tuple[Verdict, ...]]]:
-        """Each message whose recipients all have their verdict, once."""
-        while self._finished:
-            job = self._finished.popleft()
-            yield job.number, job.final_verdicts()
+    def take_finished(self) -> list[Job]:
+        """The messages whose recipients all have their verdict since the last call."""
+        finished = self._finished
+        if finished:
+            self._finished = []
+        return finished
 
     def abandon(self, status: Status | None) -> None:
         """The connection is over: gives what is left its verdicts. `status` is the 421 that ended it."""
@@ -143,9 +143,11 @@ class Pipeline:
         return self._writing.job.number if self._writing is not None and self._body is not None else None
 
     def body_data(self, chunk: bytes) -> bytes:
-        if self._body is None:
+        if self._body is None or self._writing is None:
             raise UsageError("no content is wanted now")
-        return self._body.write(chunk)
+        data = self._body.write(chunk)
+        self._writing.content_sent = self._body.is_complete  # a BDAT ends with its last octet
+        return data
 
     def body_end(self) -> bytes:
         transfer = self._writing

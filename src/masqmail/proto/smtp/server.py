@@ -163,7 +163,7 @@ class Server(Machine):
             line = taken
             if self._trace:
                 self._trace("C:", traceable(line))
-            self._obey(parse_command(line))
+            self._obey(parse_command(line, with_xsubmit=self._offers.xsubmit))
         except PeerError as error:
             self._refuse_line(line, error.status)
         return True

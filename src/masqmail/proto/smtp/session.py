@@ -20,7 +20,7 @@ class State(Enum):
     START = "start"  # the client has not said who it is
     READY = "ready"  # between transactions
     MAIL = "mail"  # a reverse-path is accepted, no recipient yet
-    RCPT = "rcpt"  # there is at least one recipient
+    RCPT = "rcpt"  # there is at least one recipient, or the message names them itself (XHEADERRCPTS)
     CHUNKS = "chunks"  # a chunk of the message is here, the last one is not
     BROKEN = "broken"  # a chunk was refused, and with it the message (RFC 3030 §2); the client may not know yet
     CLOSED = "closed"  # nothing is read any more
@@ -41,6 +41,7 @@ NEXT: dict[tuple[State, Verb], State] = {
     (State.READY, Verb.STARTTLS): State.START,  # RFC 3207 §4.2: all knowledge of the client is dropped
     (State.READY, Verb.AUTH): State.READY,  # RFC 4954 §4: not within a transaction
     (State.READY, Verb.MAIL): State.MAIL,
+    (State.READY, Verb.MAIL_XHEADERRCPTS): State.RCPT,
     (State.MAIL, Verb.RCPT): State.RCPT,
     (State.RCPT, Verb.RCPT): State.RCPT,
     (State.RCPT, Verb.DATA): State.READY,
@@ -52,7 +53,7 @@ NEXT: dict[tuple[State, Verb], State] = {
     (State.BROKEN, Verb.BDAT_LAST): State.READY,  # the same
 }
 
-_OUTSIDE = (Verb.MAIL, Verb.STARTTLS, Verb.AUTH)
+_OUTSIDE = (Verb.MAIL, Verb.MAIL_XHEADERRCPTS, Verb.STARTTLS, Verb.AUTH)
 
 
 def refusal(state: State, verb: Verb) -> Status:
@@ -70,13 +71,17 @@ def refusal(state: State, verb: Verb) -> Status:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """What the server announces and allows in one session, until TLS begins."""
+    """What the server announces and allows in one session, until TLS begins.
+
+    `xsubmit` is for the users of this host, on their socket alone.
+    """
 
     host_name: str
     max_size_bytes: int
     max_recipients: int = 1000
     starttls: bool = False
     auth: bool = False
+    xsubmit: bool = False
 
     def keywords(self, *, is_tls: bool, is_authenticated: bool) -> list[str]:
         """The lines of the EHLO reply that announce extensions."""
@@ -88,11 +93,14 @@ class Offers:
             extension.CHUNKING,
             extension.DSN,
             extension.ENHANCED_STATUS_CODES,
+            f"{extension.LIMITS} RCPTMAX={min(self.max_recipients, extension.MAX_LIMIT)}",
         ]
         if self.starttls and not is_tls:
             keywords.append(extension.STARTTLS)
         if self.auth and not is_authenticated:
             keywords.append(" ".join([extension.AUTH, *SERVER_MECHANISMS]))
+        if self.xsubmit:
+            keywords.append(extension.XSUBMIT)
         return [*keywords, extension.HELP]
 
 

@@ -1,0 +1,97 @@
+"""The daemon in its event loop: started, reloaded and ended by signals."""
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from masqmail import __version__
+from masqmail.config.model import Configuration
+from masqmail.daemon.wiring import Daemon
+from masqmail.net.errors import ListenFailure
+from masqmail.spool.api import SpoolError
+from masqmail.system import events
+from masqmail.system.notify import Notifier
+
+Load = Callable[[], Configuration]
+
+
+def run(configuration: Configuration, load: Load, channel: socket.socket | None) -> int:
+    """Runs until SIGTERM or SIGINT and returns a sysexits code. `channel` leads to the privileged parent, if any."""
+    try:
+        return anyio.run(_main, configuration, load, channel)
+    except BaseExceptionGroup as group:
+        expected, unexpected = group.split((ListenFailure, SpoolError, OSError))
+        if unexpected is not None:
+            raise
+        assert expected is not None
+        for error in _leaves(expected):
+            events.emit(events.DAEMON_STOPPED, level=logging.CRITICAL, reason=str(error))
+        return os.EX_UNAVAILABLE
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+async def _main(configuration: Configuration, load: Load, channel: socket.socket | None) -> int:
+    notifier = Notifier()
+    daemon = Daemon(configuration, channel)
+    events.emit(events.DAEMON_STARTED, version=__version__, host=configuration.host.name)
+
+    def ready() -> None:
+        notifier.ready()
+        events.emit(events.DAEMON_READY)
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, daemon, load, notifier)
+        _start_watchdog(tasks, notifier)
+        status = await daemon.run(ready)
+        tasks.cancel_scope.cancel()
+    events.emit(events.DAEMON_STOPPED)
+    return status
+
+
+async def _watch_signals(daemon: Daemon, load: Load, notifier: Notifier, *, task_status: TaskStatus[None]) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                notifier.reloading()
+                await _reload(daemon, load)
+                notifier.ready()
+            else:
+                notifier.stopping()
+                events.emit(events.DAEMON_STOPPING, signal=signal.Signals(number).name)
+                daemon.stop()
+
+
+async def _reload(daemon: Daemon, load: Load) -> None:
+    """Takes the new configuration whole or not at all."""
+    try:
+        configuration = load()
+        await daemon.reconfigure(configuration)
+    except Exception as error:
+        faults = getattr(error, "faults", None) or [error]
+        for fault in faults:
+            events.emit(events.CONFIGURATION_REFUSED, level=logging.ERROR, reason=str(fault))
+        return
+    events.configure(configuration.log.level.value, configuration.log.format.value)
+    events.emit(events.CONFIGURATION_LOADED, file=str(configuration.path or "the defaults"))
+
+
+def _start_watchdog(tasks: TaskGroup, notifier: Notifier) -> None:
+    async def bark(seconds: float) -> None:
+        while True:
+            notifier.watchdog()
+            await anyio.sleep(seconds)
+
+    if notifier.watchdog_seconds is not None:
+        tasks.start_soon(bark, notifier.watchdog_seconds)
