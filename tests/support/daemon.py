@@ -128,6 +128,11 @@ class Daemon:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def set_password(self, user: str, password: str) -> None:
+        """Lets somebody log in to the SMTP server."""
+        command = [sys.executable, "-m", "masqmail.cli.main", "passwd", user]
+        subprocess.run(command, env=self.environment, input=f"{password}\n".encode(), check=True, capture_output=True)
+
     def sendmail(
         self, *arguments: str, message: bytes, user: str | None = None
     ) -> subprocess.CompletedProcess[bytes]:

@@ -10,10 +10,12 @@ from pathlib import Path
 import anyio.to_thread
 
 from masqmail.net import stream as net_stream
-from masqmail.net.errors import NetError, TlsFailure
+from masqmail.net.dns import to_ascii
+from masqmail.net.errors import NameFailure, NetError, TlsFailure
 from masqmail.net.stream import Stream
 from masqmail.net.tls import SessionCache, client_context
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials
+from masqmail.proto.smtp.clientsession import ClientOptions, StartTls
 from masqmail.settings import HostPort
 
 CONNECT_TIME = timedelta(seconds=60)
@@ -60,6 +62,14 @@ class Options:
         return time.total_seconds() * self.time_scale
 
 
+_STARTTLS = {
+    TlsMode.STARTTLS: StartTls.REQUIRED,
+    TlsMode.OPPORTUNISTIC: StartTls.IF_OFFERED,
+    TlsMode.IMPLICIT: StartTls.NEVER,
+    TlsMode.NONE: StartTls.NEVER,
+}
+
+
 class Memory:
     """What we know of next hops from one connection to the next: TLS, and who must be treated with care.
 
@@ -94,6 +104,29 @@ class Memory:
         """A session went well: a single stall is forgiven."""
         if self._careful.get(next_hop) is False:
             del self._careful[next_hop]
+
+
+def client_options(options: Options, *, may_pipeline: bool) -> ClientOptions:
+    """The same for the protocol machine."""
+    return ClientOptions(
+        helo_name=options.helo_name,
+        starttls=_STARTTLS[options.tls],
+        tls_is_on=options.tls is TlsMode.IMPLICIT,
+        credentials=options.credentials,
+        mechanisms=options.mechanisms,
+        clear_password=options.clear_password,
+        pipelining=options.pipelining and may_pipeline,
+        window_bytes=options.window_bytes,
+        window_transactions=options.window_messages,
+        to_a_labels=_to_a_labels,
+    )
+
+
+def _to_a_labels(domain: str) -> str:
+    try:
+        return to_ascii(domain)
+    except NameFailure as error:
+        raise ValueError(error.reason) from error
 
 
 async def open_stream(address: HostPort, options: Options) -> Stream:

@@ -14,38 +14,26 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from masqmail.delivery.blame import outcome_of
-from masqmail.delivery.connect import Memory, Options, TlsMode, keep_session, open_stream, protect
+from masqmail.delivery.connect import Memory, Options, TlsMode, client_options, keep_session, open_stream, protect
 from masqmail.delivery.job import Feed, Transaction
 from masqmail.delivery.window import Window
 from masqmail.delivery.wire import Wire
 from masqmail.mail.outcome import Culprit, Deferred, NotTried
 from masqmail.mail.status import LOCAL_ERROR, Status
-from masqmail.net.dns import to_ascii
-from masqmail.net.errors import ConnectionLost, NameFailure, NetError, StreamTimeout
+from masqmail.net.errors import ConnectionLost, NetError, StreamTimeout
 from masqmail.proto.errors import PeerError, UsageError
-from masqmail.proto.smtp.client import (
-    Client,
-    ClientOptions,
+from masqmail.proto.smtp.client import SHUTTING_DOWN_CODE, Client
+from masqmail.proto.smtp.clientsession import (
     Ended,
     Event,
     Phase,
     Quitted,
-    Ready,
-    StartTls,
-    TlsWanted,
     Verdicts,
 )
 from masqmail.proto.smtp.compose import Outgoing
-from masqmail.proto.smtp.transfer import Fate, Step
+from masqmail.proto.smtp.transfer import Fate, Step, Verdict
 from masqmail.settings import HostPort
 from masqmail.system import events
-
-_STARTTLS = {
-    TlsMode.STARTTLS: StartTls.REQUIRED,
-    TlsMode.OPPORTUNISTIC: StartTls.IF_OFFERED,
-    TlsMode.IMPLICIT: StartTls.NEVER,
-    TlsMode.NONE: StartTls.NEVER,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +90,7 @@ class _Session:
         self._options = options
         self._feed = feed
         self._memory = memory
-        self._client = Client(_client_options(options, may_pipeline=not memory.needs_care(self._name)))
+        self._client = Client(client_options(options, may_pipeline=not memory.needs_care(self._name)))
         self._wire: Wire
         self._group: TaskGroup | None = None
         self._works: dict[int, _Work] = {}
@@ -130,7 +118,7 @@ class _Session:
                 await keep_session(stream, self._next_hop, self._options, self._memory)
         finally:
             self._release()
-            if self._end is None or not self._end.is_ok:
+            if self._fault is not None or self._end is None or not self._end.is_ok:
                 stream.abort()
         if self._fault is not None:
             raise self._fault
@@ -206,8 +194,6 @@ class _Session:
                     self._end = SessionEnd(event.culprit, f"{self._name} {event.reason}", event.status)
                 elif isinstance(event, Quitted):
                     self._end = self._account_trouble or SessionEnd()
-                else:
-                    assert isinstance(event, Verdicts | Ready | TlsWanted)
             self._settle(happened)
 
     def _settle(self, happened: Sequence[Event]) -> None:
@@ -227,7 +213,7 @@ class _Session:
             if verdict.fate is Fate.REFUSED and isinstance(outcome, NotTried):
                 end = SessionEnd(outcome.culprit, outcome.reason, verdict.status)
                 self._account_trouble = self._account_trouble or end
-            elif verdict.fate in (Fate.ACCEPTED, Fate.REFUSED) and verdict.step is not Step.CHECK:
+            elif _is_answer(verdict):
                 self._progress = True
         self._window.note_answered(event.number, transaction.size_bytes, anyio.current_time())
         self._client.window_bytes = self._window.size_bytes
@@ -376,19 +362,10 @@ class _Session:
         return replace(end, progress=self._progress)
 
 
-def _client_options(options: Options, *, may_pipeline: bool) -> ClientOptions:
-    return ClientOptions(
-        helo_name=options.helo_name,
-        starttls=_STARTTLS[options.tls],
-        tls_is_on=options.tls is TlsMode.IMPLICIT,
-        credentials=options.credentials,
-        mechanisms=options.mechanisms,
-        clear_password=options.clear_password,
-        pipelining=options.pipelining and may_pipeline,
-        window_bytes=options.window_bytes,
-        window_transactions=options.window_messages,
-        to_a_labels=_to_a_labels,
-    )
+def _is_answer(verdict: Verdict) -> bool:
+    """Whether the server judged a recipient; a 421 judges the session."""
+    is_421 = verdict.status is not None and verdict.status.code == SHUTTING_DOWN_CODE
+    return verdict.fate in (Fate.ACCEPTED, Fate.REFUSED) and verdict.step is not Step.CHECK and not is_421
 
 
 def _outgoing(transaction: Transaction) -> Outgoing:
@@ -403,10 +380,3 @@ def _outgoing(transaction: Transaction) -> Outgoing:
         needs_smtputf8=transaction.needs_smtputf8,
         header_is_ascii=is_ascii,
     )
-
-
-def _to_a_labels(domain: str) -> str:
-    try:
-        return to_ascii(domain)
-    except NameFailure as error:
-        raise ValueError(error.reason) from error

@@ -9,7 +9,7 @@ import anyio.lowlevel
 from masqmail.delivery.connect import Options
 from masqmail.net.errors import StreamTimeout
 from masqmail.net.stream import Stream
-from masqmail.proto.smtp.client import BLOCK_TIME, REPLY_TIMES, Phase
+from masqmail.proto.smtp.clientsession import BLOCK_TIME, REPLY_TIMES, Phase
 from masqmail.proto.smtp.transfer import Step
 from masqmail.system import events
 
@@ -57,8 +57,9 @@ class Wire:
         await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def receive(self, what_is_due: Callable[[], Phase | Step | None]) -> bytes:
-        """Whatever comes next; empty when the other side has closed. Raises `NetError`, and `StreamTimeout`
-        when the reply that is due does not come in its time (RFC 5321 §4.5.3.2).
+        """Whatever comes next; empty when the other side has closed.
+
+        Raises `NetError`: `StreamTimeout` when the reply that is due takes too long (RFC 5321 §4.5.3.2).
         """
         while True:
             awaited = what_is_due()

@@ -1,0 +1,591 @@
+"""Delivery over real connections on loopback: every transaction is settled, whatever the server does."""
+
+import hashlib
+import ssl
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+import trustme
+
+from masqmail.delivery import connect
+from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.job import Transaction
+from masqmail.delivery.smtp import SessionEnd, send
+from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried
+from masqmail.proto.sasl import Credentials, Secret
+from masqmail.settings import HostPort
+from support.listfeed import ListFeed, transaction
+from support.scripted_server import ALL_KEYWORDS, DROP, TAKE_AND_DROP, Listener, ScriptedServer, listening
+
+OPTIONS = Options("laptop.test", tls=TlsMode.NONE, linger=timedelta(0))
+LOGIN = Credentials("me@gmx.test", Secret("sesame"))
+
+
+def refusing(**replies: str) -> ScriptedServer:
+    """A server with these replies at these steps, whatever the subject."""
+    return ScriptedServer(policy=lambda step, _: replies.get(step.lower()))
+
+
+async def deliver(feed: ListFeed, listener: Listener, options: Options = OPTIONS) -> SessionEnd:
+    return await send(listener.address, options, feed, Memory())
+
+
+# what goes well
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keywords", [ALL_KEYWORDS, ("PIPELINING",), ()], ids=["stream", "group", "lock-step"])
+async def test_messages_arrive_byte_by_byte_equal_over_one_connection(
+    keywords: tuple[str, ...], tmp_path: Path
+) -> None:
+    big = tmp_path / "body"
+    big.write_bytes(b".a line\r\n..\r\n" * 30_000)
+    mails = [transaction(f"m{index}", text=b".\r\nx\r\n" * index) for index in range(100)]
+    mails.append(transaction("big", body=big))
+    feed = ListFeed(*mails)
+    async with listening(lambda: ScriptedServer(keywords=keywords)) as listener:
+        end = await deliver(feed, listener)
+    (server,) = listener.servers
+    assert end == SessionEnd(progress=True)
+    assert [taken.content for taken in server.taken] == [b"".join(mail.content.chunks()) for mail in mails]
+    assert feed.begun == feed.taken == list(feed.outcomes)
+    assert server.commands[-1] == "QUIT"
+
+
+@pytest.mark.anyio
+async def test_the_outcome_says_who_took_it() -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(ScriptedServer) as listener:
+        await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, Delivered)
+    assert outcome.remote_host == str(listener.address)
+    assert outcome.handover is Handover.PASSED_ON
+    assert outcome.reason == f"{listener.address} took it: 250 2.0.0 mine"
+
+
+@pytest.mark.anyio
+async def test_without_dsn_the_handover_is_ours_to_report() -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(lambda: ScriptedServer(keywords=())) as listener:
+        await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, Delivered) and outcome.handover is Handover.RELAYED
+
+
+@pytest.mark.anyio
+async def test_more_work_goes_over_the_same_connection() -> None:
+    feed = ListFeed(transaction("one"), more=[transaction("two")])
+    async with listening(ScriptedServer) as listener:
+        await deliver(feed, listener)
+    assert len(listener.servers) == 1
+    assert feed.outcomes.keys() == {"one", "two"}
+
+
+@pytest.mark.anyio
+async def test_a_connection_carries_no_more_messages_than_it_may() -> None:
+    feed = ListFeed(*(transaction(f"m{index}") for index in range(5)))
+    async with listening(ScriptedServer) as listener:
+        end = await deliver(feed, listener, replace(OPTIONS, max_messages=3))
+    assert feed.taken == ["m0", "m1", "m2"]
+    assert end.is_ok
+
+
+@pytest.mark.anyio
+async def test_a_server_that_talks_byte_by_byte_is_understood() -> None:
+    feed = ListFeed(transaction("one"), transaction("two"))
+    async with listening(ScriptedServer, slice_bytes=1) as listener:
+        assert (await deliver(feed, listener)).is_ok
+    assert all(isinstance(outcome, Delivered) for (outcome,) in feed.outcomes.values())
+
+
+@pytest.mark.anyio
+async def test_the_last_byte_waits_until_the_feed_has_noted_it() -> None:
+    noted = anyio.Event()
+
+    class SlowFeed(ListFeed):
+        async def begin(self, transactions: Sequence[Transaction]) -> None:
+            while not listener.servers or "MAIL FROM:<ann@home.test> SIZE=23" not in listener.servers[0].commands:
+                await anyio.sleep(0.001)
+            assert not listener.servers[0].taken
+            noted.set()
+            await super().begin(transactions)
+
+    feed = SlowFeed(transaction("one"))
+    async with listening(ScriptedServer) as listener:
+        await deliver(feed, listener)
+    assert noted.is_set(), "MAIL and RCPT left while the note was being written"
+    assert isinstance(feed.the_outcome(), Delivered)
+
+
+# refusals
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("step", "reply", "kind", "culprit"),
+    [
+        ("mail", "550 5.7.1 no", Failed, Culprit.SENDER),
+        ("mail", "450 4.7.1 no", Deferred, Culprit.SENDER),
+        ("rcpt", "550 5.1.1 no", Failed, Culprit.RECIPIENT),
+        ("rcpt", "450 4.2.1 no", Deferred, Culprit.RECIPIENT),
+        ("content", "554 5.6.0 no", Failed, Culprit.MESSAGE),
+        ("content", "452 4.3.1 no", Deferred, Culprit.MESSAGE),
+    ],
+)
+async def test_a_refusal_is_an_outcome_and_the_session_goes_well(
+    step: str, reply: str, kind: type[Failed] | type[Deferred], culprit: Culprit
+) -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(lambda: refusing(**{step: reply})) as listener:
+        end = await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, kind)
+    assert outcome.culprit is culprit
+    assert outcome.reason.startswith(f"{listener.address} refused the ") and outcome.reason.endswith(reply)
+    assert end == SessionEnd(progress=True)
+
+
+@pytest.mark.anyio
+async def test_a_message_too_big_for_the_server_fails_unsent() -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(lambda: ScriptedServer(keywords=("SIZE 10",))) as listener:
+        end = await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, Failed)
+    assert outcome.status.enhanced == "5.3.4" and outcome.culprit is Culprit.MESSAGE
+    assert end == SessionEnd(), "nothing was asked, and nothing is wrong with the server"
+
+
+@pytest.mark.anyio
+async def test_a_server_that_wants_a_login_first_gets_no_more_and_costs_nothing() -> None:
+    feed = ListFeed(*(transaction(f"m{index}") for index in range(200)))
+    async with listening(lambda: refusing(mail="530 5.7.0 Authentication required")) as listener:
+        end = await deliver(feed, listener)
+    assert end.culprit is Culprit.LOGIN and not end.progress
+    assert end.reason.endswith("wants a login first: 530 5.7.0 Authentication required")
+    assert 0 < len(feed.taken) < 200
+    assert {type(outcome) for (outcome,) in feed.outcomes.values()} == {NotTried}
+
+
+@pytest.mark.anyio
+async def test_each_recipient_has_its_own_outcome() -> None:
+    feed = ListFeed(transaction("one", "a@far.test", "b@far.test", "c@far.test"))
+
+    def policy(step: str, subject: str) -> str | None:
+        return {"b@far.test": "550 5.1.1 who", "c@far.test": "450 4.2.1 busy"}.get(subject)
+
+    async with listening(lambda: ScriptedServer(policy=policy)) as listener:
+        await deliver(feed, listener)
+    assert [type(outcome) for outcome in feed.outcomes["one"]] == [Delivered, Failed, Deferred]
+
+
+# a session that cannot be used
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("server", "culprit", "reason"),
+    [
+        (ScriptedServer(greeting="554 no service"), Culprit.SESSION, " refused the session: 554 no service"),
+        (ScriptedServer(greeting="421 4.3.2 busy"), Culprit.SESSION, " closed the session: 421 4.3.2 busy"),
+        (
+            ScriptedServer(greeting="HTTP/1.1 302 Found\r\nLocation: https://portal.test/"),
+            Culprit.SESSION,
+            " answered nonsense: not an SMTP reply: 'HTTP/1.1 302 Found'",
+        ),
+        (ScriptedServer(greeting="\x16\x03\x01"), Culprit.SESSION, " answered nonsense: not an SMTP reply: '???'"),
+        (ScriptedServer(greeting=DROP), Culprit.CONNECTION, ": closed the connection"),
+        (refusing(ehlo=DROP), Culprit.CONNECTION, ": closed the connection"),
+    ],
+)
+async def test_a_useless_session_takes_no_work_and_says_why(
+    server: ScriptedServer, culprit: Culprit, reason: str
+) -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(lambda: server) as listener:
+        end = await deliver(feed, listener)
+    assert (end.culprit, end.reason) == (culprit, f"{listener.address}{reason}")
+    assert not end.progress
+    assert feed.taken == []
+
+
+@pytest.mark.anyio
+async def test_a_port_where_nobody_listens_is_the_connections_fault() -> None:
+    async with listening(ScriptedServer) as listener:
+        pass
+    end = await deliver(ListFeed(), listener)
+    assert end.culprit is Culprit.CONNECTION
+    assert end.reason == f"cannot connect to {listener.address}: connection refused"
+
+
+@pytest.mark.anyio
+async def test_a_name_that_is_none_is_the_names_fault() -> None:
+    end = await send(HostPort("no such host", 25), OPTIONS, ListFeed(), Memory())
+    assert end.culprit is Culprit.NAME
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("silent_at", ["connect", "ehlo", "mail", "content"])
+async def test_silence_is_not_waited_out_for_ever(silent_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "CONNECT_TIME", timedelta(days=1))
+    feed = ListFeed(transaction("one"))
+    impatient = replace(OPTIONS, time_scale=0.0003)
+
+    class Silent(ScriptedServer):
+        def _say(self, reply: str) -> None:
+            if not self.commands and silent_at == "connect":
+                return
+            if self.commands and self.commands[-1].lower().startswith({"content": "bdat"}.get(silent_at, silent_at)):
+                return
+            super()._say(reply)
+
+    async with listening(Silent) as listener:
+        end = await deliver(feed, listener, impatient)
+    assert end.culprit is Culprit.CONNECTION
+    assert "no answer within 0." in end.reason
+    if silent_at in ("mail", "content"):
+        outcome = feed.the_outcome()
+        assert isinstance(outcome, Deferred) and outcome.in_doubt, "with BDAT everything had left"
+
+
+# connections that end early
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("drop", [DROP, TAKE_AND_DROP])
+async def test_a_drop_after_the_last_byte_is_in_doubt(drop: str) -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(lambda: refusing(content=drop)) as listener:
+        end = await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, Deferred) and outcome.in_doubt
+    assert outcome.reason.startswith("may arrive twice: ")
+    assert end.culprit is Culprit.CONNECTION and not end.progress
+
+
+@pytest.mark.anyio
+async def test_a_drop_before_the_last_byte_costs_nothing() -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(
+        lambda: ScriptedServer(keywords=(), policy=lambda step, _: {"DATA": DROP}.get(step))
+    ) as listener:
+        end = await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, NotTried) and outcome.culprit is Culprit.CONNECTION
+    assert not end.progress
+
+
+@pytest.mark.anyio
+async def test_a_drop_after_an_answer_is_progress() -> None:
+    feed = ListFeed(*(transaction(name, f"{name}@far.test") for name in ("one", "two")))
+
+    def policy(step: str, subject: str) -> str | None:
+        return DROP if subject == "two@far.test" else None
+
+    async with listening(lambda: ScriptedServer(keywords=(), policy=policy)) as listener:
+        end = await deliver(feed, listener)
+    assert isinstance(feed.the_outcome("one"), Delivered)
+    assert isinstance(feed.the_outcome("two"), NotTried)
+    assert end.culprit is Culprit.CONNECTION and end.progress
+
+
+@pytest.mark.anyio
+async def test_a_421_gives_back_what_was_not_answered() -> None:
+    feed = ListFeed(*(transaction(name, sender=f"{name}@home.test") for name in ("one", "two", "three")))
+
+    def policy(step: str, subject: str) -> str | None:
+        return "421 4.3.2 enough for now" if (step, subject) == ("MAIL", "two@home.test") else None
+
+    async with listening(lambda: ScriptedServer(policy=policy)) as listener:
+        end = await deliver(feed, listener)
+    assert isinstance(feed.the_outcome("one"), Delivered)
+    for name in ("two", "three"):
+        outcome = feed.the_outcome(name)
+        assert isinstance(outcome, NotTried) and outcome.culprit is Culprit.SESSION
+        assert outcome.reason == f"{listener.address} closed the session: 421 4.3.2 enough for now"
+    assert end.progress and end.culprit is Culprit.SESSION
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("step", ["rcpt", "content"])
+async def test_a_message_that_is_answered_with_421_steps_aside_and_nothing_was_achieved(step: str) -> None:
+    """It waits for its next attempt, so that it cannot block the others for ever."""
+    feed = ListFeed(transaction("one"), transaction("two"))
+    async with listening(lambda: refusing(**{step: "421 4.7.0 try again later"})) as listener:
+        end = await deliver(feed, listener)
+    outcome = feed.the_outcome("one")
+    assert isinstance(outcome, Deferred) and outcome.status.code == 421 and not outcome.in_doubt
+    assert isinstance(feed.the_outcome("two"), NotTried)
+    assert end.culprit is Culprit.SESSION and not end.progress
+
+
+@pytest.mark.anyio
+async def test_what_the_server_takes_in_one_session_is_respected() -> None:
+    feed = ListFeed(*(transaction(f"m{index}") for index in range(3)))
+    async with listening(lambda: ScriptedServer(keywords=("PIPELINING", "CHUNKING", "LIMITS MAILMAX=2"))) as listener:
+        end = await deliver(feed, listener)
+    assert feed.taken == ["m0", "m1"]
+    assert end == SessionEnd(progress=True)
+
+
+@pytest.mark.anyio
+async def test_cancelling_gives_everything_back() -> None:
+    class Stuck(ListFeed):
+        async def begin(self, transactions: Sequence[Transaction]) -> None:
+            scope.cancel()
+
+    feed = Stuck(transaction("one"), transaction("two"))
+    async with listening(ScriptedServer) as listener:
+        with anyio.CancelScope() as scope:
+            await deliver(feed, listener)
+    assert scope.cancelled_caught
+    for name in ("one", "two"):
+        outcome = feed.the_outcome(name)
+        assert isinstance(outcome, NotTried) and outcome.culprit is Culprit.LINK
+
+
+# faults of ours
+
+
+@pytest.mark.anyio
+async def test_a_fault_of_the_feed_defers_and_is_raised() -> None:
+    class Broken(ListFeed):
+        async def begin(self, transactions: Sequence[Transaction]) -> None:
+            raise RuntimeError("the spool is gone")
+
+    feed = Broken(transaction("one"))
+    async with listening(ScriptedServer) as listener:
+        with pytest.raises(RuntimeError, match="the spool is gone"):
+            await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, Deferred) and outcome.culprit is Culprit.US
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keywords", [ALL_KEYWORDS, ("PIPELINING",)], ids=["stream", "group"])
+async def test_half_a_message_is_never_completed(keywords: tuple[str, ...], tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"whole\r\n" * 10)
+    feed = ListFeed(transaction("one", body=body), transaction("two"))
+    body.write_bytes(b"half\r\n")
+    async with listening(lambda: ScriptedServer(keywords=keywords)) as listener:
+        end = await deliver(feed, listener)
+    assert listener.servers[0].taken == []
+    outcome = feed.the_outcome("one")
+    assert isinstance(outcome, Deferred) and outcome.culprit is Culprit.LOCAL and not outcome.in_doubt
+    assert isinstance(feed.the_outcome("two"), NotTried)
+    assert end.culprit is Culprit.LOCAL and end.progress, "no reason to pause the next hop"
+
+
+@pytest.mark.anyio
+async def test_a_message_that_is_gone_is_deferred(tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"x\r\n")
+    feed = ListFeed(transaction("one", body=body))
+    body.unlink()
+    async with listening(ScriptedServer) as listener:
+        await deliver(feed, listener)
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, Deferred) and outcome.culprit is Culprit.LOCAL
+
+
+# memory
+
+
+@pytest.mark.anyio
+async def test_a_host_that_loses_step_is_asked_one_thing_at_a_time_from_then_on() -> None:
+    memory = Memory()
+    async with listening(lambda: refusing(rcpt="500 what?")) as listener:
+        feed = ListFeed(transaction("one"))
+        end = await send(listener.address, OPTIONS, feed, memory)
+        assert end.culprit is Culprit.SESSION and "RCPT was answered with 500" in end.reason
+        feed = ListFeed(transaction("one"))
+        end = await send(listener.address, OPTIONS, feed, memory)
+    assert isinstance(feed.the_outcome(), Failed)
+    assert end == SessionEnd(progress=True)
+    assert memory.needs_care(str(listener.address))
+
+
+@pytest.mark.anyio
+async def test_a_host_that_hung_up_in_mid_window_is_trusted_again_after_a_good_session() -> None:
+    memory = Memory()
+    servers = iter([refusing(content=DROP), ScriptedServer(), ScriptedServer()])
+    async with listening(lambda: next(servers)) as listener:
+        await send(listener.address, OPTIONS, ListFeed(transaction("one")), memory)
+        assert memory.needs_care(str(listener.address))
+        await send(listener.address, OPTIONS, ListFeed(transaction("one")), memory)
+        assert not memory.needs_care(str(listener.address))
+        await send(listener.address, OPTIONS, ListFeed(transaction("one")), memory)
+    with_bdat = [any(command.startswith("BDAT") for command in server.commands) for server in listener.servers]
+    assert with_bdat == [True, False, True]
+
+
+# TLS and logging in
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA(key_type=trustme.KeyType.ECDSA)
+
+
+@pytest.fixture(scope="module")
+def certificate(authority: trustme.CA) -> trustme.LeafCert:
+    return authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA)
+
+
+@pytest.fixture
+def server_tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+def secure(**replies: str) -> ScriptedServer:
+    server = refusing(**replies)
+    server.keywords = (*ALL_KEYWORDS, "STARTTLS", "AUTH PLAIN LOGIN")
+    return server
+
+
+@pytest.mark.anyio
+async def test_starttls_is_verified_and_logged_into(server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    options = replace(OPTIONS, tls=TlsMode.STARTTLS, tls_ca=ca_file, credentials=LOGIN)
+    feed = ListFeed(transaction("one"))
+    async with listening(secure, tls=server_tls) as listener:
+        end = await deliver(feed, listener, options)
+    assert end.is_ok, end.reason
+    assert isinstance(feed.the_outcome(), Delivered)
+    commands = listener.servers[0].commands
+    assert commands[:4] == [
+        "EHLO laptop.test",
+        "STARTTLS",
+        "EHLO laptop.test",
+        "AUTH PLAIN AG1lQGdteC50ZXN0AHNlc2FtZQ==",
+    ]
+
+
+@pytest.mark.anyio
+async def test_implicit_tls_comes_before_the_greeting(server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    options = replace(OPTIONS, tls=TlsMode.IMPLICIT, tls_ca=ca_file, credentials=LOGIN)
+    feed = ListFeed(transaction("one"))
+    async with listening(secure, tls=server_tls, implicit_tls=True) as listener:
+        end = await deliver(feed, listener, options)
+    assert end.is_ok, end.reason
+    assert "STARTTLS" not in listener.servers[0].commands
+    assert isinstance(feed.the_outcome(), Delivered)
+
+
+@pytest.mark.anyio
+async def test_a_tls_session_is_resumed(server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    options = replace(OPTIONS, tls=TlsMode.IMPLICIT, tls_ca=ca_file)
+    memory = Memory()
+    async with listening(secure, tls=server_tls, implicit_tls=True) as listener:
+        for _ in range(2):
+            await send(listener.address, options, ListFeed(transaction("one")), memory)
+    assert listener.resumed == [False, True]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", [TlsMode.STARTTLS, TlsMode.IMPLICIT])
+async def test_a_certificate_nobody_vouches_for_is_refused(mode: TlsMode, server_tls: ssl.SSLContext) -> None:
+    feed = ListFeed(transaction("one"))
+    options = replace(OPTIONS, tls=mode, credentials=LOGIN)
+    async with listening(secure, tls=server_tls, implicit_tls=mode is TlsMode.IMPLICIT) as listener:
+        end = await deliver(feed, listener, options)
+    assert end.culprit is Culprit.TLS and not end.progress
+    assert "certificate" in end.reason
+    assert feed.taken == []
+
+
+@pytest.mark.anyio
+async def test_a_certificate_of_another_host_is_refused(authority: trustme.CA, ca_file: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("other.test", key_type=trustme.KeyType.ECDSA).configure_cert(context)
+    options = replace(OPTIONS, tls=TlsMode.STARTTLS, tls_ca=ca_file)
+    async with listening(secure, tls=context) as listener:
+        end = await deliver(ListFeed(transaction("one")), listener, options)
+    assert end.culprit is Culprit.TLS
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_a_fingerprint_replaces_both_checks(
+    is_right: bool, server_tls: ssl.SSLContext, certificate: trustme.LeafCert
+) -> None:
+    der = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+    fingerprint = hashlib.sha256(der).hexdigest() if is_right else "00" * 32
+    options = replace(OPTIONS, tls=TlsMode.STARTTLS, tls_fingerprint=fingerprint)
+    feed = ListFeed(transaction("one"))
+    async with listening(secure, tls=server_tls) as listener:
+        end = await deliver(feed, listener, options)
+    assert end.culprit is (None if is_right else Culprit.TLS)
+    assert bool(feed.outcomes) is is_right
+
+
+@pytest.mark.anyio
+async def test_a_server_without_starttls_gets_nothing_in_clear() -> None:
+    options = replace(OPTIONS, tls=TlsMode.STARTTLS, credentials=LOGIN)
+    async with listening(ScriptedServer) as listener:
+        end = await deliver(ListFeed(transaction("one")), listener, options)
+    assert (end.culprit, end.reason) == (Culprit.TLS, f"{listener.address} does not offer STARTTLS")
+    assert listener.servers[0].commands == ["EHLO laptop.test"]
+
+
+@pytest.mark.anyio
+async def test_opportunistic_tls_takes_any_certificate(server_tls: ssl.SSLContext) -> None:
+    feed = ListFeed(transaction("one"))
+    async with listening(secure, tls=server_tls) as listener:
+        end = await deliver(feed, listener, replace(OPTIONS, tls=TlsMode.OPPORTUNISTIC))
+    assert end.is_ok
+    assert "STARTTLS" in listener.servers[0].commands
+
+
+@pytest.mark.anyio
+async def test_opportunistic_tls_that_breaks_is_done_without() -> None:
+    broken = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # it has no certificate to show
+    feed = ListFeed(transaction("one"))
+    async with listening(secure, tls=broken) as listener:
+        end = await deliver(feed, listener, replace(OPTIONS, tls=TlsMode.OPPORTUNISTIC))
+    assert end.is_ok
+    assert isinstance(feed.the_outcome(), Delivered)
+    assert len(listener.servers) == 2
+
+
+@pytest.mark.anyio
+async def test_a_refused_login_reads_well(server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    options = replace(OPTIONS, tls=TlsMode.STARTTLS, tls_ca=ca_file, credentials=LOGIN)
+    feed = ListFeed(transaction("one"))
+    async with listening(
+        lambda: secure(password="535 5.7.8 Wrong user name or password"), tls=server_tls
+    ) as listener:
+        end = await deliver(feed, listener, options)
+    assert end.culprit is Culprit.LOGIN
+    assert end.reason == (
+        f"{listener.address} refused the login of me@gmx.test: 535 5.7.8 Wrong user name or password"
+    )
+    assert feed.taken == []
+
+
+@pytest.mark.anyio
+async def test_the_trace_shows_every_line_but_the_password(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1, "masqmail")
+    options = replace(OPTIONS, credentials=LOGIN, clear_password=True)
+    feed = ListFeed(transaction("one"))
+    async with listening(secure) as listener:
+        await deliver(feed, listener, options)
+    shown = [str(record.__dict__.get("fields")) for record in caplog.records]
+    assert any("MAIL FROM:<ann@home.test>" in line for line in shown)
+    assert any("235 2.7.0 welcome" in line for line in shown)
+    assert any("AUTH" in line for line in shown)
+    assert not any("c2VzYW1l" in line or "AG1lQGdteC" in line or "sesame" in line for line in shown)
