@@ -13,7 +13,7 @@ from typing import Protocol
 from masqmail.delivery.variables import Variables
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.outcome import Outcome
-from masqmail.spool.api import TargetKind
+from masqmail.spool.api import TargetKind, body_pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,10 @@ class Content:
     header: bytes
     body: bytes | Path
 
-    def chunks(self, size: int = 65536) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
         """Header, blank line and body in pieces, CRLF line ends."""
         yield self.header + b"\r\n"
-        if isinstance(self.body, bytes):
-            if self.body:
-                yield self.body
-            return
-        with self.body.open("rb") as file:
-            while chunk := file.read(size):
-                yield chunk
+        yield from body_pieces(self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,17 @@ class NewMessage:
     priority: int = 0
 
 
+def body_pieces(body: bytes | Path, size_bytes: int = 65536) -> Iterator[bytes]:
+    """A stored body in pieces: one that is in memory as it is, a file never whole."""
+    if isinstance(body, bytes):
+        if body:
+            yield body
+        return
+    with body.open("rb") as file:
+        while piece := file.read(size_bytes):
+            yield piece
+
+
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
     """A message in our custody, as it was accepted. A big body is a file, a small one is here."""
@@ -134,15 +145,9 @@ class StoredMessage:
     kind: Kind
     priority: int
 
-    def body_chunks(self, size: int = 65536) -> Iterator[bytes]:
+    def body_chunks(self, size_bytes: int = 65536) -> Iterator[bytes]:
         """The body in pieces; a file is never loaded whole."""
-        if isinstance(self.body, bytes):
-            if self.body:
-                yield self.body
-            return
-        with self.body.open("rb") as file:
-            while chunk := file.read(size):
-                yield chunk
+        return body_pieces(self.body, size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
