@@ -173,3 +173,17 @@ def test_root_writes_only_where_nobody_else_can(
     outcome = deliver(box_plan(path, method, ACCOUNTS["root"]), CONTENT)
     assert isinstance(outcome, Deferred)
     assert "others may write" in outcome.reason
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root's own files are root's")
+@pytest.mark.parametrize("mode", [0o1777, 0o2775, 0o755])
+def test_root_may_have_an_mbox_in_the_mail_directory(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    assert isinstance(deliver(box_plan(tmp_path / "root", account=ACCOUNTS["root"]), CONTENT), Delivered)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root's own files are root's")
+def test_root_has_no_maildir_in_a_directory_open_to_all(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    outcome = deliver(box_plan(tmp_path / "root", LocalMethod.MAILDIR, ACCOUNTS["root"]), CONTENT)
+    assert isinstance(outcome, Deferred)

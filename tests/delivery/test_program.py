@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -96,23 +97,36 @@ def test_a_program_that_takes_too_long_is_ended() -> None:
     assert run("sleep 60", timeout_seconds=0.0) == Ending(None)
 
 
+class WhenWritten(threading.Event):
+    """Is set as soon as a file has something in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def is_set(self) -> bool:
+        return self._path.exists() and bool(self._path.read_text())
+
+
 @pytest.mark.slow
 def test_a_program_that_does_not_want_to_end_is_killed_with_all_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program, "GRACE_SECONDS", 0.1)
-    script = f"trap '' TERM; sleep 60 & echo $! > {tmp_path}/child; echo stubborn; wait"
-    assert run(script, timeout_seconds=0.3) == Ending(None, "stubborn")
-    child = int((tmp_path / "child").read_text())
-    assert _is_gone(child)
+    script = f"trap '' TERM; echo stubborn; sleep 60 & echo $! > {tmp_path}/child; wait"
+    assert run(script, stop=WhenWritten(tmp_path / "child")) == Ending(None, "stubborn")
+    assert has_ended(int((tmp_path / "child").read_text()))
 
 
-def _is_gone(process: int) -> bool:
-    """Ended, though its parent may not have looked yet."""
+def has_ended(process: int) -> bool:
+    """Whether it is gone, or soon is."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().split()[2] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
+        pidfd = os.pidfd_open(process)
+    except ProcessLookupError:
         return True
+    ended, _, _ = select.select([pidfd], [], [], 10)
+    os.close(pidfd)
+    return bool(ended)
 
 
 def test_a_program_is_ended_when_asked_to_stop() -> None:
@@ -161,3 +175,15 @@ def test_no_descriptor_is_left_open() -> None:
     run("exit 1")
     run("exec <&-", [b"x" * 1_000_000])
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_program_that_cannot_be_watched_never_sees_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        run(f"cat > /dev/null; touch {tmp_path}/complete")
+    assert not (tmp_path / "complete").exists()

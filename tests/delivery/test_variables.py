@@ -100,3 +100,8 @@ def test_the_environment_has_what_is_promised_and_nothing_else() -> None:
         "SHELL": "/bin/sh",
         "DOMAIN": "home.example",
     }
+
+
+def test_a_program_of_an_alias_has_the_alias_as_its_user() -> None:
+    environment = environment_of(Variables(recipient_local="fax"), host_name="", home="/", shell="/bin/sh")
+    assert (environment["USER"], environment["LOGNAME"], environment["LOCAL_PART"]) == ("fax", "fax", "fax")

@@ -18,7 +18,7 @@ import anyio.to_thread
 from masqmail.daemon import parent_wire as wire
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.job import Content, LocalJob
-from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, local_error, plan_for
+from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, from_os_error, local_error, plan_for
 from masqmail.mail.outcome import Culprit, Deferred, Outcome
 from masqmail.mail.status import LOCAL_ERROR
 from masqmail.settings import HostPort
@@ -51,6 +51,8 @@ class ThreadAgent:
             )
         except NotUsable as error:
             return local_error(str(error))
+        except OSError as error:
+            return from_os_error(error)
         except Exception as error:
             return _fault_of_ours(error)
         finally:
@@ -81,7 +83,7 @@ class ParentAgent:
             payload, _ = await self._ask(wire.Verb.DELIVER, wire.encode_job(job), _descriptors(content))
             return wire.decode_outcome(payload)
         except OSError as error:
-            return local_error(_words(error))
+            return from_os_error(error)
         except Exception as error:
             return _fault_of_ours(error)
 
@@ -192,11 +194,6 @@ def _close_all(descriptors: Iterable[int]) -> None:
 
 def _parent_has_ended() -> OSError:
     return ConnectionError(None, "the privileged parent has ended")
-
-
-def _words(error: OSError) -> str:
-    words = error.strerror or str(error)
-    return f"{error.filename}: {words.lower()}" if error.filename else words
 
 
 def _fault_of_ours(error: Exception) -> Deferred:

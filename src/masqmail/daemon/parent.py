@@ -20,7 +20,7 @@ from masqmail.delivery.local import FindAccount
 from masqmail.system.accounts import Account
 
 #: Gets the daemon's end of the socket pair, for a `ParentAgent`; returns the exit status.
-StartDaemon = Callable[[socket.socket], int]
+RunDaemon = Callable[[socket.socket], int]
 
 
 class CannotStart(Exception):
@@ -28,13 +28,15 @@ class CannotStart(Exception):
 
 
 def run_as_root(
-    start_daemon: StartDaemon, load_settings: Callable[[], ParentSettings], find_account: FindAccount
+    load_daemon: Callable[[], RunDaemon], load_settings: Callable[[], ParentSettings], find_account: FindAccount
 ) -> int:
     """Forks the daemon and serves it until it ends; returns its exit status.
 
-    Must be called as root, before there is any thread or event loop. `load_settings` reads the configuration; it
-    is called again after each SIGHUP, and what it raises then leaves the old settings in force. Raises
-    `CannotStart`, `OSError`, and what `load_settings` raises.
+    Must be called as root, before there is any thread or event loop. `load_daemon` is called in the new process
+    while it is still root, and only imports what the daemon needs, so that the parent stays small; what it
+    returns runs as `[host] user`. `load_settings` reads the configuration; it is called again after each
+    SIGHUP, and what it raises then leaves the old settings in force. Raises `CannotStart`, `OSError`, and what
+    `load_settings` raises.
     """
     settings = load_settings()
     account, gid = _identity(settings, find_account)
@@ -46,7 +48,7 @@ def run_as_root(
     daemon = os.fork()
     if not daemon:
         ours.close()
-        _be_daemon(start_daemon, theirs, account, gid)
+        _be_daemon(load_daemon, theirs, account, gid)
     theirs.close()
     return Parent(ours, daemon, load_settings, settings, find_account).serve()
 
@@ -73,21 +75,22 @@ def _make_directory(path: str, mode: int, uid: int, gid: int) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        os.fchown(descriptor, uid, gid)
         os.fchmod(descriptor, mode)
+        os.fchown(descriptor, uid, gid)
     finally:
         os.close(descriptor)
 
 
-def _be_daemon(start_daemon: StartDaemon, channel: socket.socket, account: Account, gid: int) -> NoReturn:
+def _be_daemon(load_daemon: Callable[[], RunDaemon], channel: socket.socket, account: Account, gid: int) -> NoReturn:
     """The forked process: gives up root, then runs the daemon and ends with its exit status."""
     status = os.EX_SOFTWARE
     try:
+        run_daemon = load_daemon()
         become(account, gid=gid)
         forgo_new_privileges()
         os.umask(0o077)
         os.environ.update(HOME=account.home, USER=account.name, LOGNAME=account.name, SHELL=account.shell)
-        status = start_daemon(channel)
+        status = run_daemon(channel)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -77,7 +77,8 @@ class Parent:
             signal.signal(number, lambda *_: None)  # its number arrives at `wake`
         signal.set_wakeup_fd(waker.fileno())
         self._selector.register(wake, selectors.EVENT_READ, lambda: self._pass_on(wake.recv(64)))
-        self._selector.register(os.pidfd_open(self._daemon), selectors.EVENT_READ, self._reap_daemon)
+        pidfd = os.pidfd_open(self._daemon)
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._reap_daemon(pidfd))
         while self._status is None:
             self._watch_channel()
             deadline = self._pool.next_deadline
@@ -104,7 +105,9 @@ class Parent:
         except Exception as error:
             events.emit(events.CONFIGURATION_REFUSED, level=logging.ERROR, reason=str(error))
 
-    def _reap_daemon(self) -> None:
+    def _reap_daemon(self, pidfd: int) -> None:
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
         _, status = os.waitpid(self._daemon, 0)
         code = os.waitstatus_to_exitcode(status)
         self._status = code if code >= 0 else 128 - code

@@ -55,21 +55,18 @@ class WorkerPool:
     def start(self, request: int, work: Work, timeout_seconds: float) -> None:
         """Forks a process for a request. Raises `OSError` when there can be none."""
         result, theirs = os.pipe()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
         try:
-            pid = os.fork()
-            if not pid:
-                self._be_worker(work, theirs)
+            pid = self._fork(work, theirs)
+            pidfd = _open_pidfd(pid)
         except BaseException:
             os.close(result)
             raise
         finally:
             os.close(theirs)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         os.set_blocking(result, False)
-        worker = _Worker(request, pid, os.pidfd_open(pid), result, time.monotonic() + timeout_seconds)
+        worker = _Worker(request, pid, pidfd, result, time.monotonic() + timeout_seconds)
         self._workers[pid] = worker
-        self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._reap(worker))
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._reap(worker))
 
     def press_late(self) -> None:
         """Asks workers that are late to stop, and kills those that did not."""
@@ -107,6 +104,17 @@ class WorkerPool:
         os.close(worker.result)
         self._finished(worker.request, result)
 
+    def _fork(self, work: Work, result: int) -> int:
+        """Makes the process, and never returns in it. No signal reaches it before `work` is ready for one."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        try:
+            pid = os.fork()
+            if not pid:
+                self._be_worker(work, result)
+            return pid
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+
     def _be_worker(self, work: Work, result: int) -> NoReturn:
         """The forked process: lets go of all that is the parent's, and goes to work."""
         try:
@@ -117,3 +125,12 @@ class WorkerPool:
             work(result)
         finally:
             os._exit(os.EX_SOFTWARE)
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # too many open files: nobody could watch it
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise

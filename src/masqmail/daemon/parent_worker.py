@@ -15,7 +15,7 @@ from masqmail.daemon.identity import become
 from masqmail.daemon.parent_wire import WireError, decode_job, encode_outcome
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.job import LocalJob, LocalMethod
-from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, local_error, plan_for
+from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, from_os_error, local_error, plan_for
 from masqmail.mail.outcome import Culprit, Deferred, Outcome
 from masqmail.mail.status import LOCAL_ERROR
 from masqmail.routing.aliasfile import Item, ItemKind, parse, parse_included
@@ -65,6 +65,8 @@ def carry_out(
         return deliver(plan, _pieces(descriptors), stop)
     except NotUsable as error:
         return local_error(str(error))
+    except OSError as error:
+        return from_os_error(error)
     except Exception as error:  # a bug, or a daemon that is no longer ours: both put the mail off
         reason = f"the privileged parent could not do this: {error!r}"
         return Deferred(LOCAL_ERROR.with_text(reason), Culprit.US, reason)

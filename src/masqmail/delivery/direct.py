@@ -5,7 +5,7 @@ attempt.
 """
 
 import ipaddress
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 
 from masqmail.delivery.connect import Memory, Options
@@ -45,7 +45,7 @@ class OwnHost:
     """How we recognise ourselves among the mail exchangers of a domain."""
 
     names: Collection[str] = ()
-    addresses: Collection[str] = ()
+    addresses: Container[str] = ()
 
     def is_at(self, host: str, addresses: Sequence[str]) -> bool:
         is_named = any(host.lower() == name.lower() for name in self.names)

@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -30,6 +31,8 @@ MAILBOX_BUSY = Status(450, "4.2.0", "The mailbox is locked by another program")
 
 #: An alias target that takes everything.
 NOWHERE = "/dev/null"
+
+_STATUSES = {errno.ENOSPC: STORAGE_FULL, errno.EDQUOT: MAILBOX_FULL}
 
 FindAccount = Callable[[str], Account | None]
 
@@ -86,12 +89,20 @@ def deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None = 
     except NotUsable as error:
         return local_error(str(error))
     except OSError as error:
-        return _from_os_error(plan, error)
+        return from_os_error(error, plan.path or plan.command[0])
 
 
 def local_error(reason: str, status: Status = LOCAL_ERROR) -> Deferred:
     """The outcome of what is wrong on this host and not with the message."""
     return Deferred(status.with_text(reason), Culprit.LOCAL, reason)
+
+
+def from_os_error(error: OSError, path: str = "") -> Deferred:
+    """The outcome of an error of the system, in words, with the path it is about: its own, or the one given."""
+    words = error.strerror or str(error)
+    where = error.filename if isinstance(error.filename, str) else path
+    status = _STATUSES.get(error.errno or 0, LOCAL_ERROR)
+    return local_error(f"{where}: {words.lower()}" if where else words, status)
 
 
 def _account(name: str, find_account: FindAccount) -> Account:
@@ -138,7 +149,7 @@ def _plan_pipe(job: LocalJob, settings: LocalSettings, account: Account) -> Plan
 def _deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None) -> Outcome:
     if plan.path == NOWHERE:
         return _delivered(NOWHERE)
-    if os.geteuid() == 0:
+    if plan.path and os.geteuid() == 0:
         _check_for_root(plan)
     match plan.method:
         case LocalMethod.MBOX:
@@ -165,21 +176,17 @@ def _delivered(path: str, reason: str = "") -> Delivered:
 
 
 def _check_for_root(plan: Plan) -> None:
-    """Root writes only where nobody else can put something in the way."""
-    for path in (os.path.dirname(plan.path), plan.path):
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            continue
-        if status.st_uid != 0 or status.st_mode & stat.S_IWOTH or stat.S_ISLNK(status.st_mode):
-            raise NotUsable(f"root gets no mail at {plan.path}: others may write to {path}")
+    """Root writes only where nobody else can put something in the way.
+
+    An mbox may lie in a directory that is sticky and open to all: `locks` looks closely at the file itself.
+    """
+    with suppress(FileNotFoundError):
+        _check_owner(plan, os.path.dirname(plan.path), may_be_sticky=plan.method is LocalMethod.MBOX)
+        _check_owner(plan, plan.path, may_be_sticky=False)
 
 
-def _from_os_error(plan: Plan, error: OSError) -> Deferred:
-    """The words for an error of the system, with the path it is about."""
-    path = error.filename if isinstance(error.filename, str) else plan.path or plan.command[0]
-    status = _STATUSES.get(error.errno or 0, LOCAL_ERROR)
-    return local_error(f"{path}: {(error.strerror or str(error)).lower()}", status)
-
-
-_STATUSES = {errno.ENOSPC: STORAGE_FULL, errno.EDQUOT: MAILBOX_FULL}
+def _check_owner(plan: Plan, path: str, *, may_be_sticky: bool) -> None:
+    status = os.lstat(path)
+    is_open = status.st_mode & stat.S_IWOTH and not (may_be_sticky and status.st_mode & stat.S_ISVTX)
+    if status.st_uid != 0 or is_open or stat.S_ISLNK(status.st_mode):
+        raise NotUsable(f"root gets no mail at {plan.path}: others may write to {path}")

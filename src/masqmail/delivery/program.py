@@ -83,8 +83,15 @@ class _Running:
         self._rest = memoryview(b"")
         self._output = b""
         self._has_ended = False
-        self._pidfd = os.pidfd_open(process.pid)
         self._selector = selectors.PollSelector()
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except OSError:  # too many open files: it must not see the end of an empty message
+            self._kill(signal.SIGKILL)
+            process.wait()
+            self._stdin.close()
+            self._stdout.close()
+            raise
 
     def __enter__(self) -> Self:
         self._watch(self._stdin.fileno(), selectors.EVENT_WRITE, self._feed)

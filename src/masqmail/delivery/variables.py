@@ -50,8 +50,6 @@ _ENVIRONMENT = {
     "SENDER_LOCAL": "sender_local",
     "RECEIVED_HOST": "received_host",
     "LOCAL_PART": "recipient_local",
-    "USER": "user",
-    "LOGNAME": "user",
     "MESSAGE_ID": "queue_id",
     "DOMAIN": "recipient_domain",
 }
@@ -105,9 +103,12 @@ def expand_path(template: str, variables: Variables, home: str) -> str:
 
 
 def environment_of(variables: Variables, *, host_name: str, home: str, shell: str) -> dict[str, str]:
-    """All that a program finds in its environment."""
+    """All that a program finds in its environment. A program of an alias has the alias as its USER."""
+    user = variables.user or variables.recipient_local
     return {
         **{name: _value(variable, variables) for name, variable in _ENVIRONMENT.items()},
+        "USER": user,
+        "LOGNAME": user,
         "QUALIFY_DOMAIN": host_name,
         "HOME": home,
         "PATH": PROGRAM_PATH,
