@@ -2,42 +2,51 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PROGRAM := $(VENV)/.program
+TOOLS := $(VENV)/.tools
 
-.PHONY: run test check slow peer format lint types contract docs clean
+.PHONY: run test check slow peer lint types contract format clean
 
-run: $(STAMP)
+run: $(PROGRAM)
 	@$(BIN)/masqmail demo --serve
 
-test: $(STAMP)
-	$(BIN)/pytest -n 2
+test: $(TOOLS)
+	@$(BIN)/pytest -q -n 2
 
 check: lint types contract test
 
-slow: $(STAMP)
-	$(BIN)/pytest -m slow -n 2
+slow: $(TOOLS)
+	@$(BIN)/pytest -q -m slow -n 2
 
-peer: $(STAMP)
-	$(BIN)/pytest -m peer
+peer: $(TOOLS)
+	@$(BIN)/pytest -q -m peer
 
-lint: $(STAMP)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+lint: $(TOOLS)
+	@$(BIN)/ruff format --check src tests
+	@$(BIN)/ruff check src tests
 
-types: $(STAMP)
-	$(BIN)/mypy
+types: $(TOOLS)
+	@$(BIN)/mypy
 
-contract: $(STAMP)
-	$(BIN)/lint-imports --no-cache
+contract: $(TOOLS)
+	@$(BIN)/lint-imports --no-cache
 
-format: $(STAMP)
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+format: $(TOOLS)
+	@$(BIN)/ruff format src tests
+	@$(BIN)/ruff check --fix src tests
 
 clean:
-	rm -rf $(VENV) build dist run
+	rm -rf $(VENV) build dist
 
-$(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
-	touch $@
+# The program in a virtual environment of its own; it runs from src/, so that a change counts at once.
+$(PROGRAM): pyproject.toml
+	@echo "Setting up MasqMail in $(VENV); this takes a minute, once."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable .
+	@touch $@
+
+# The same with what tests and checks need.
+$(TOOLS): $(PROGRAM) pyproject.toml
+	@echo "Adding the tools for tests and checks."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@

@@ -230,7 +230,7 @@ def test_bs_without_a_daemon_speaks_smtp_too(host: Host) -> None:
     [
         ("-bp", "queue list"),
         ("-q", "flush"),
-        ("-qo dsl", "flush --link dsl"),
+        ("-qo dsl", "flush --assume-up dsl"),
         ("-bd", "serve"),
         ("-Mrm 1 2", "queue remove -- 1 2"),
         ("-C /x -bp", "--config /x queue list"),

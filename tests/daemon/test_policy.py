@@ -60,7 +60,7 @@ def submission() -> SubmissionPolicy:
 
 
 def network(more: str = "") -> NetworkPolicy:
-    return NetworkPolicy(configuration(CONFIGURATION + more), directory(more))
+    return NetworkPolicy(configuration(CONFIGURATION + more), directory(more), None)
 
 
 def session_of(uid: int) -> Session:

@@ -40,6 +40,11 @@ service imap-login {{
     port = 0
   }}
 }}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
 service auth {{
   unix_listener {root}/auth {{
     mode = 0666

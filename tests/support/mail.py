@@ -46,14 +46,14 @@ def submit(
 ) -> None:
     """Sends messages (LF line ends) over one SMTP connection with DATA."""
     to = [recipients] if isinstance(recipients, str) else list(recipients)
-    with smtplib.SMTP("127.0.0.1", port) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
         for content in contents:
             client.sendmail(sender, to, with_crlf(content), mail_options=list(options))
 
 
 def submit_octets(port: int, recipient: str, octets: bytes, *, sender: str = SENDER) -> None:
     """Sends one message in one BDAT, exactly these octets."""
-    with smtplib.SMTP("127.0.0.1", port) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
         client.ehlo()
         client.mail(sender, ["BODY=8BITMIME"])
         client.rcpt(recipient)

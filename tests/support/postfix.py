@@ -84,7 +84,7 @@ class Postfix:
     port: int
     smtps_port: int
     doors: Mapping[str, int] = field(default_factory=dict)
-    _known: dict[Path, bytes] = field(default_factory=dict)
+    _known: dict[Path, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def log(self) -> str:

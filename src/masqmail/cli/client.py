@@ -4,15 +4,23 @@ import json
 import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-TIMEOUT_SECONDS = 60.0
+#: The daemon may stay silent for so long: when it is asked for something, and while it works on a long queue.
+ASKING_SECONDS = 60.0
+DOING_SECONDS = 600.0
+PIECE_BYTES = 1 << 16
+
+_HALF = "MasqMail ended the connection before its answer was complete; did it stop just now?"
 
 
 class NotRunning(Exception):
     """No daemon answers at the control socket."""
+
+
+class BrokenOff(Exception):
+    """The daemon took the request, but its answer did not come, or not to its end."""
 
 
 class Refused(Exception):
@@ -24,60 +32,89 @@ class Refused(Exception):
 
 
 class _UnixConnection(HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost")
         self._path = path
+        self._seconds = timeout
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        self.sock.settimeout(self._seconds)
+        try:
+            self.sock.connect(self._path)
+        except OSError as error:
+            self.close()
+            raise NotRunning(f"MasqMail is not running: nobody answers at {self._path} ({error.strerror})") from None
 
 
 class Daemon:
-    """One running daemon, found by its runtime directory."""
+    """One running daemon, by the path of its control socket.
 
-    def __init__(self, runtime: Path) -> None:
-        self.path = runtime / "control.sock"
+    Everything raises `NotRunning`, `Refused` or `BrokenOff`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     def get(self, *parts: str, **query: str) -> Any:
-        """A document. Raises `NotRunning` or `Refused`."""
-        return json.loads(self.get_raw(*parts, **query))
+        """A document."""
+        return _parse(b"".join(self.stream(*parts, **query)))
 
-    def get_raw(self, *parts: str, **query: str) -> bytes:
-        """The bytes of an answer, for what is no JSON."""
+    def stream(self, *parts: str, **query: str) -> Iterator[bytes]:
+        """The bytes of an answer, piece by piece."""
         given = {name: value for name, value in query.items() if value}
-        return self._request("GET", parts, query=given).read()
+        return self._ask("GET", parts, f"?{urlencode(given)}" if given else "", None, ASKING_SECONDS)
 
     def post(self, *parts: str, **document: object) -> Any:
         """Does something and returns what came of it."""
-        return json.loads(self._request("POST", parts, document=document).read())
+        return _parse(b"".join(self._ask("POST", parts, "", document, DOING_SECONDS)))
 
     def follow(self, *parts: str, **document: object) -> Iterator[Any]:
-        """Does something that takes a while and gives each document of its progress as it comes."""
-        response = self._request("POST", parts, document=document, timeout=None)
-        while line := response.readline():
-            yield json.loads(line)
+        """Does something that takes a while and gives each document of its progress as it comes, at least one."""
+        rest = b""
+        progress: Any = None
+        for piece in self._ask("POST", parts, "", document, DOING_SECONDS):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                progress = _parse(line)
+                if "error" in progress:
+                    raise Refused(500, progress["error"])
+                yield progress
+        if rest or progress is None:
+            raise BrokenOff(_HALF)
 
-    def _request(
-        self,
-        method: str,
-        parts: tuple[str, ...],
-        *,
-        query: dict[str, str] | None = None,
-        document: dict[str, object] | None = None,
-        timeout: float | None = TIMEOUT_SECONDS,
-    ) -> HTTPResponse:
-        target = "/v1/" + "/".join(parts) + (f"?{urlencode(query)}" if query else "")
-        connection = _UnixConnection(self.path, timeout)  # type: ignore[arg-type]  # None waits for ever
+    def _ask(
+        self, method: str, parts: tuple[str, ...], query: str, document: dict[str, object] | None, seconds: float
+    ) -> Iterator[bytes]:
+        target = "/v1/" + "/".join(quote(part, safe="") for part in parts) + query
+        content = json.dumps(document) if document is not None else None
+        connection = _UnixConnection(self.path, seconds)
         try:
-            connection.request(method, target, json.dumps(document) if document is not None else None)
-            response = connection.getresponse()
+            connection.request(method, target, content, {"Connection": "close"})
+            with connection.getresponse() as response:
+                if response.status >= 400:
+                    raise Refused(response.status, _reason(response))
+                while piece := response.read1(PIECE_BYTES):
+                    yield piece
+                if response.length:
+                    raise BrokenOff(_HALF)
         except (OSError, HTTPException) as error:
-            raise NotRunning(f"MasqMail does not answer at {self.path} ({error})") from error
-        if response.status >= 400:
-            raise Refused(response.status, _reason(response))
-        return response
+            raise _broken_off(error) from None
+        finally:
+            connection.close()
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise BrokenOff("MasqMail's answer makes no sense; is it another version?") from None
+
+
+def _broken_off(error: Exception) -> BrokenOff:
+    if isinstance(error, TimeoutError):
+        return BrokenOff("MasqMail runs, but does not answer")
+    return BrokenOff(_HALF)
 
 
 def _reason(response: HTTPResponse) -> str:

@@ -1,129 +1,168 @@
-"""What `masqmail` does besides the queue: serve, check, status, links, flush, explain, log, demo, passwd."""
+"""What `masqmail` does besides the queue: serve, check, status, links, flush, explain, log, demo, passwd.
+
+What only some of them need is imported where it is used: most of them should be done before one could blink.
+"""
 
 import argparse
-import getpass
 import json
 import os
 import sys
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from masqmail.cli import show as render
 from masqmail.cli import text
-from masqmail.cli.client import NotRunning
-from masqmail.cli.settings import ConfigurationFaulty, checked_configuration, configuration, daemon
-from masqmail.config.check import examine
-from masqmail.config.model import Configuration
-from masqmail.config.surroundings import Surroundings
+from masqmail.cli.client import NotRunning, Refused
+from masqmail.cli.settings import checked_configuration, configuration, daemon
+
+if TYPE_CHECKING:
+    from masqmail.config.model import Configuration
+    from masqmail.routing.link import Verdict
 
 
 def serve(options: argparse.Namespace) -> int:
     """Runs the daemon until SIGTERM or SIGINT."""
+    from masqmail.config.surroundings import Surroundings
     from masqmail.daemon.serve import serve as run
 
     surroundings = Surroundings.of_this_process()  # before root is given up
 
-    def load() -> Configuration:
+    def load() -> "Configuration":
         return checked_configuration(options, surroundings)
 
-    try:
-        return run(load(), load)
-    except ConfigurationFaulty as faulty:
-        return _report(faulty)
+    return run(load(), load)
 
 
 def check(options: argparse.Namespace) -> int:
     """Prints every fault of the configuration, then advice; `--show` the effective settings."""
+    from masqmail.config.check import examine
     from masqmail.config.show import show
+    from masqmail.config.surroundings import Surroundings
 
     surroundings = Surroundings.of_this_process()
-    try:
-        found = configuration(options, surroundings)
-    except ConfigurationFaulty as faulty:
-        return _report(faulty)
+    found = configuration(options, surroundings)
     if options.show:
         print(show(found), end="")
         return os.EX_OK
     findings = examine(found, surroundings)
-    for line in [*findings.faults, *findings.advice]:
-        print(line, file=sys.stderr)
+    if options.json:
+        listed = {"faults": findings.faults, "advice": findings.advice}
+        print(json.dumps({name: [asdict(item) for item in items] for name, items in listed.items()}, indent=2))
+    else:
+        for fault in findings.faults:
+            print(fault, file=sys.stderr)
+        for advice in findings.advice:
+            print(f"{advice} (advice)", file=sys.stderr)
     if findings.faults:
         return os.EX_CONFIG
-    print(f"{found.path or 'the defaults'}: no faults")
+    if not options.json:
+        print(f"{found.path or 'the defaults, as there is no file'}: no faults")
     return os.EX_OK
 
 
-def _report(faulty: ConfigurationFaulty) -> int:
-    for fault in faulty.faults:
-        print(fault, file=sys.stderr)
-    return os.EX_CONFIG
-
-
 def status(options: argparse.Namespace) -> int:
+    """Links, routes and the queue."""
     document = daemon(options).get("status")
-    print(json.dumps(document, indent=2) if options.json else render.status(document))
+    print(json.dumps(document, indent=2) if options.json else render.status(text.clean(document)))
     return os.EX_OK
 
 
 def link_list(options: argparse.Namespace) -> int:
+    """Every link with the reason for its state."""
     document = daemon(options).get("link")
-    print(json.dumps(document, indent=2) if options.json else render.links(document))
+    print(json.dumps(document, indent=2) if options.json else render.links(text.clean(document)))
     return os.EX_OK
 
 
 def link_set(options: argparse.Namespace) -> int:
     """Declares a link up or down, or gives it back to its detector."""
     document = daemon(options).post("link", options.name, state=options.state)
-    print(json.dumps(document, indent=2) if options.json else render.links([document]))
+    print(json.dumps(document, indent=2) if options.json else render.links([text.clean(document)]))
     return os.EX_OK
 
 
 def log(options: argparse.Namespace) -> int:
+    """What happened to a message, or lately."""
     document = daemon(options).get("log", id=options.id, limit=str(options.limit))
-    print(json.dumps(document, indent=2) if options.json else render.history(document))
-    return os.EX_OK if document or not options.id else os.EX_DATAERR
+    print(json.dumps(document, indent=2) if options.json else render.history(text.clean(document)))
+    return os.EX_OK
 
 
 def flush(options: argparse.Namespace) -> int:
-    """Tries everything that can go; with `--wait` shows how far it is, and fails when something still waits."""
-    wanted: dict[str, object] = {"wait": options.wait}
-    for name in ("link", "route", "assume_up"):
-        if getattr(options, name):
-            wanted[name] = getattr(options, name)
+    """Tries everything that can go; with `--wait` shows how far it is, and says when something still waits."""
+    names = ("link", "route", "assume_up")
+    wanted: dict[str, object] = {name: getattr(options, name) for name in names if getattr(options, name)}
+    wanted["wait"] = options.wait
+    is_live = options.wait and not options.json and sys.stdout.isatty()
     last: dict[str, Any] = {}
-    for document in daemon(options).follow("flush", **wanted):
-        last = document
-        if not options.json and options.wait and sys.stdout.isatty():
-            print(f"\r{document['delivered']} delivered, {document['waiting']} waiting \x1b[K", end="", flush=True)
+    for last in daemon(options).follow("flush", **wanted):
+        if is_live:
+            print(f"\r{render.progress(last)}\x1b[K", end="", flush=True)
     if options.json:
         print(json.dumps(last, indent=2))
     elif options.wait:
-        print(("\r" if sys.stdout.isatty() else "") + f"{last['delivered']} delivered, {last['waiting']} waiting")
-    return os.EX_OK
+        print(("\r" if is_live else "") + render.progress(last) + ("\x1b[K" if is_live else ""))
+    return os.EX_TEMPFAIL if options.wait and last["waiting"] else os.EX_OK
 
 
 def explain(options: argparse.Namespace) -> int:
-    """A dry run: asks the daemon for its verdicts, or works it out alone when none runs or links are given."""
+    """A dry run: the daemon's; our own when none runs, when links are given, or when it may not tell us."""
+    sender = options.sender or _own_name()
     document = None
     if not options.link:
         try:
-            document = daemon(options).get("explain", address=options.address, sender=options.sender)
+            document = daemon(options).get("explain", address=options.address, sender=sender)
         except NotRunning:
-            document = None
+            pass
+        except Refused as error:
+            if error.status != 403:
+                raise
     if document is None:
-        from masqmail.daemon.plan import plan_alone
-        from masqmail.daemon.wiring import directory_of
-
         try:
-            found = configuration(options)
-        except ConfigurationFaulty as faulty:
-            return _report(faulty)
-        try:
-            document = plan_alone(found, directory_of(found), options.address, options.sender, options.link)
+            document = _explain_alone(options, sender)
         except ValueError as error:
             print(f"masqmail: {error}", file=sys.stderr)
-            return os.EX_USAGE
-    print(json.dumps(document, indent=2) if options.json else render.explanation(document))
+            return os.EX_DATAERR
+    print(json.dumps(document, indent=2) if options.json else render.explanation(text.clean(document)))
     return os.EX_OK
+
+
+def _explain_alone(options: argparse.Namespace, sender: str) -> dict[str, Any]:
+    """Raises `ValueError` for an address that is none and a link there is not."""
+    import logging
+
+    from masqmail.daemon.plan import observed_links, plan_for, supposed_links
+    from masqmail.daemon.wiring import directory_of
+
+    logging.getLogger("masqmail").addHandler(logging.NullHandler())  # the reasons say what is worth knowing
+    found = configuration(options)
+    paused: dict[str, str] = {}
+    if options.link:
+        links = supposed_links(found, options.link)
+    else:
+        try:
+            links, paused = _ask_status(options)
+        except NotRunning:
+            links = observed_links(found)
+    return plan_for(options.address, sender, directory_of(found), links, paused)
+
+
+def _ask_status(options: argparse.Namespace) -> "tuple[dict[str, Verdict], dict[str, str]]":
+    """The daemon's verdicts on links, and the reason for each route that is paused."""
+    from masqmail.daemon.plan import told_links
+
+    document = daemon(options).get("status")
+    paused = {route["name"]: route["reason"] for route in document["routes"] if route["state"] == "paused"}
+    return told_links(document["links"]), paused
+
+
+def _own_name() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def passwd(options: argparse.Namespace) -> int:
@@ -134,22 +173,49 @@ def passwd(options: argparse.Namespace) -> int:
     if found.smtp.users is None:
         print("masqmail: there is no `users` file in [smtp]; name one there first", file=sys.stderr)
         return os.EX_CONFIG
-    if sys.stdin.isatty():
-        password = getpass.getpass(f"Password for {options.user}: ")
-        if getpass.getpass("Once more: ") != password:
-            print("masqmail: the two passwords differ", file=sys.stderr)
-            return os.EX_DATAERR
-    else:
-        password = sys.stdin.readline().rstrip("\n")
-    if not password:
-        print("masqmail: an empty password is no password", file=sys.stderr)
+    try:
+        set_password(found.smtp.users, options.user, _ask_password(options.user), gid=_daemon_gid(found))
+    except ValueError as error:
+        print(f"masqmail: {error}", file=sys.stderr)
         return os.EX_DATAERR
-    set_password(found.smtp.users, options.user, password)
-    print(text.paint(f"{options.user} can log in now.", "green"))
+    except OSError as error:
+        print(f"masqmail: cannot write {found.smtp.users}: {error.strerror}", file=sys.stderr)
+        return os.EX_NOPERM if isinstance(error, PermissionError) else os.EX_CANTCREAT
+    print(f"{options.user} can log in now")
     return os.EX_OK
 
 
+def _ask_password(user: str) -> str:
+    """From the terminal, twice, or one line of standard input. Raises `ValueError` for what is no password."""
+    if sys.stdin.isatty():
+        import getpass
+
+        password = getpass.getpass(f"Password for {user}: ")
+        if getpass.getpass("Once more: ") != password:
+            raise ValueError("the two passwords differ")
+    else:
+        line = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            password = line.decode()
+        except UnicodeDecodeError:
+            raise ValueError("the password is no UTF-8 text") from None
+    if not password:
+        raise ValueError("an empty password is no password")
+    return password
+
+
+def _daemon_gid(found: "Configuration") -> int:
+    """The group that must read what root writes for the daemon; -1 leaves a file's group alone."""
+    import grp
+
+    try:
+        return grp.getgrnam(found.host.group).gr_gid if os.geteuid() == 0 else -1
+    except KeyError:
+        return -1
+
+
 def demo(options: argparse.Namespace) -> int:
+    """A guided tour in a scratch folder."""
     from masqmail.cli.demo import run
 
     return run(folder=options.folder, stay=options.serve)

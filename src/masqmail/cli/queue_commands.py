@@ -4,37 +4,63 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from masqmail.cli import show as render
+from masqmail.cli import text
+from masqmail.cli.client import Daemon
 from masqmail.cli.settings import daemon
 
-PAGE = 1000
+#: Messages asked for at a time, so that the first lines come at once however long the queue is.
+PAGE = 500
 
 
 def listing(options: argparse.Namespace) -> int:
     """Every message in the queue, in order of arrival."""
-    document = daemon(options).get("queue")
-    print(json.dumps(document, indent=2) if options.json else render.queue(document))
+    if options.json:
+        for piece in daemon(options).stream("queue"):
+            sys.stdout.buffer.write(piece)
+    else:
+        for line in render.queue(_messages(daemon(options))):
+            print(line)
     return os.EX_OK
 
 
+def _messages(running: Daemon) -> Iterator[dict[str, Any]]:
+    after = ""
+    while True:
+        page: list[dict[str, Any]] = text.clean(running.get("queue", limit=str(PAGE), after=after))
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1]["id"]
+
+
 def show(options: argparse.Namespace) -> int:
+    """One message with all that is known of it."""
     document = daemon(options).get("queue", options.id)
-    print(json.dumps(document, indent=2) if options.json else render.message(document))
+    print(json.dumps(document, indent=2) if options.json else render.message(text.clean(document)))
     return os.EX_OK
 
 
 def headers(options: argparse.Namespace) -> int:
-    return _write(daemon(options).get_raw("queue", options.id, "headers"))
+    return _write(daemon(options).stream("queue", options.id, "headers"))
 
 
 def body(options: argparse.Namespace) -> int:
-    return _write(daemon(options).get_raw("queue", options.id, "body"))
+    return _write(daemon(options).stream("queue", options.id, "body"))
 
 
-def _write(data: bytes) -> int:
-    sys.stdout.buffer.write(data.replace(b"\r\n", b"\n"))
+def _write(pieces: Iterator[bytes]) -> int:
+    """Text with LF line ends; on a terminal without what could harm it."""
+    is_terminal, held_back = sys.stdout.isatty(), b""
+    for piece in pieces:
+        lines = (held_back + piece).replace(b"\r\n", b"\n")
+        held_back = b"\r" if lines.endswith(b"\r") else b""  # perhaps half of a line end
+        lines = lines.removesuffix(b"\r")
+        sys.stdout.buffer.write(text.clean_lines(lines) if is_terminal else lines)
+    sys.stdout.buffer.write(held_back)
     return os.EX_OK
 
 
@@ -44,20 +70,20 @@ _DONE = {"hold": "held", "release": "released", "retry": "due now", "remove": "r
 def act(options: argparse.Namespace) -> int:
     """hold, release, retry, remove or bounce what the arguments select."""
     conditions = ("sender", "recipient", "route", "older_than")
-    if not (options.ids or options.all or any(getattr(options, name) for name in conditions)):
-        print(
-            f"masqmail: say which: queue IDs, or --all, --sender, --recipient, --route, --older-than", file=sys.stderr
-        )
-        return os.EX_USAGE
     wanted: dict[str, object] = {name: getattr(options, name) for name in conditions if getattr(options, name)}
     if options.ids:
         wanted["ids"] = options.ids
+    if options.all:
+        wanted["all"] = True
+    if not wanted:
+        say = "say which: IDs, or --all, --sender, --recipient, --route, --older-than"
+        print(f"masqmail: {say}", file=sys.stderr)
+        return os.EX_USAGE
     result: dict[str, Any] = daemon(options).post("queue", options.action, **wanted)
     if options.json:
         print(json.dumps(result, indent=2))
     else:
-        count = result["messages"]
-        print(f"{count} message{'' if count == 1 else 's'} {_DONE[options.action]}")
-    for unknown in result.get("unknown", []):
+        print(f"{text.count(result['messages'], 'message')} {_DONE[options.action]}")
+    for unknown in result["unknown"]:
         print(f"masqmail: there is no message {unknown} in the queue", file=sys.stderr)
-    return os.EX_DATAERR if result.get("unknown") else os.EX_OK
+    return os.EX_DATAERR if result["unknown"] else os.EX_OK

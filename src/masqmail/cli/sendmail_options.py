@@ -211,7 +211,7 @@ def _command(options: Options, letter: str, argument: str, rest: list[str]) -> N
         options.command = ["fetch", name] if name else ["fetch"]
     elif argument.startswith("o"):
         name = argument[1:] or (rest.pop() if rest and not rest[-1].startswith("-") else "")
-        options.command = ["flush", "--link", name] if name else ["flush"]
+        options.command = ["flush", "--assume-up", name] if name else ["flush"]
     elif options.command != ["serve"]:  # in `-bd -q30m` the interval is for the daemon, which needs none
         options.command = ["flush"]
 

@@ -1,9 +1,11 @@
 """How the commands write for people: aligned, short, in colour on a terminal."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 _COLOURS = {"green": "32", "yellow": "33", "red": "31", "bold": "1", "dim": "2"}
 
@@ -22,6 +24,9 @@ STATE_COLOURS = {
     "failed": "red",
 }
 
+#: A column narrower than this is not worth wrapping text in.
+_NARROWEST = 30
+
 
 def use_colour() -> bool:
     """On a terminal, unless the user says no (https://no-color.org)."""
@@ -37,26 +42,55 @@ def paint_state(state: str) -> str:
     return paint(state, STATE_COLOURS.get(state, ""))
 
 
+def clean(value: Any) -> Any:
+    """A document whose texts move no cursor and break no line, whatever a stranger put into them."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in _joined(value))
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    if isinstance(value, dict):
+        return {name: clean(item) for name, item in value.items()}
+    return value
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split()) if "\n" in text else text
+
+
+def clean_lines(data: bytes) -> bytes:
+    """The same for lines of a message that go to a terminal."""
+    return b"".join(bytes([octet]) if octet in b"\t\n" or 32 <= octet != 127 else b"?" for octet in data)
+
+
 def table(rows: Iterable[Sequence[str]], *, indent: str = "") -> str:
-    """Columns aligned by their widest cell; the last one is as long as it likes."""
-    cells = [[_clean(cell) for cell in row] for row in rows]
+    """Columns aligned by their widest cell. On a terminal the last one is wrapped, else it is as long as it likes."""
+    cells = [list(row) for row in rows]
     if not cells:
         return ""
-    widths = [max(len(row[column]) for row in cells if column < len(row)) for column in range(max(map(len, cells)))]
+    widths = [max(map(len, column)) for column in list(zip(*cells, strict=True))[:-1]]
+    left = len(indent) + sum(width + 2 for width in widths)
     lines = []
     for row in cells:
-        padded = [_pad(cell, widths[column]) for column, cell in enumerate(row[:-1])]
-        lines.append((indent + "  ".join([*padded, row[-1]])).rstrip())
+        padded = [paint_state(cell) + " " * (width - len(cell)) for cell, width in zip(row, widths, strict=False)]
+        first, *others = _wrapped(row[-1], left)
+        lines.append((indent + "  ".join([*padded, paint_state(first)])).rstrip())
+        lines += [" " * left + other for other in others]
     return "\n".join(lines)
 
 
-def _pad(cell: str, width: int) -> str:
-    return paint_state(cell) + " " * (width - len(cell))
+def _wrapped(text: str, left: int) -> list[str]:
+    """A text in lines that fit beside what stands `left` of it."""
+    room = shutil.get_terminal_size().columns - left if sys.stdout.isatty() else 0
+    if room < _NARROWEST or len(text) <= room:
+        return [text]
+    import textwrap
+
+    return textwrap.wrap(text, room, break_on_hyphens=False)
 
 
-def _clean(cell: str) -> str:
-    """A cell never moves the cursor or breaks a line, whatever a peer put into it."""
-    return "".join(character if character.isprintable() else "?" for character in cell.replace("\n", " "))
+def count(number: int, noun: str) -> str:
+    """ "1 message", "2 messages"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def size(size_bytes: int) -> str:
@@ -66,9 +100,9 @@ def size(size_bytes: int) -> str:
     value = float(size_bytes)
     for unit in ("KB", "MB", "GB"):
         value /= 1000
-        if value < 1000 or unit == "GB":
+        if value < 999.5 or unit == "GB":
             break
-    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
 
 
 def duration(span: timedelta) -> str:
@@ -81,7 +115,7 @@ def duration(span: timedelta) -> str:
             if index + 1 < len(units) and (smaller := rest // units[index + 1][1]) and whole < 10:
                 return f"{whole} {unit} {smaller} {units[index + 1][0]}"
             return f"{whole} {unit}"
-    return "now"
+    return "0 s"
 
 
 def since(instant: str | None, now: datetime | None = None) -> str:
@@ -89,4 +123,11 @@ def since(instant: str | None, now: datetime | None = None) -> str:
     if not instant:
         return ""
     span = datetime.fromisoformat(instant) - (now or datetime.now(UTC))
+    if abs(span) < timedelta(seconds=1):
+        return "now"
     return f"in {duration(span)}" if span > timedelta(0) else f"{duration(-span)} ago"
+
+
+def local_time(instant: str) -> str:
+    """An ISO 8601 instant by the clock on the wall."""
+    return f"{datetime.fromisoformat(instant).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from logging import WARNING
 from pathlib import Path
 
 from masqmail.routing.aliasfile import AliasTable, parse
@@ -13,7 +14,11 @@ _Stamp = tuple[int, int, int]
 
 
 class AliasFiles:
-    """The tables of all configured alias files. A missing or unreadable one stops nothing; it has a fault."""
+    """The tables of all configured alias files. A missing or unreadable one stops nothing; `problems` says so.
+
+    While a file cannot be read what it said last counts, so that nobody it names becomes unknown; one that is gone
+    says nothing.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
@@ -34,23 +39,24 @@ class AliasFiles:
             found = os.stat(path)
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             known = self._read.get(path)
-            if known and known[0] == stamp:
+            if known and known[0] == stamp and path not in self._troubles:
                 return known[1]
             table = parse(_read_text(path), str(path))
         except OSError as error:
-            self._trouble(path, f"the alias file {path} cannot be read: {error.strerror}")
-            return None
+            if isinstance(error, FileNotFoundError):
+                self._read.pop(path, None)
+            self._note_trouble(path, f"the alias file {path} cannot be read: {error.strerror}")
+            return self._read[path][1] if path in self._read else None
         self._troubles.pop(path, None)
         self._read[path] = (stamp, table)
         for fault in table.faults:
-            emit(ALIAS_FAULTY, reason=str(fault))
+            emit(ALIAS_FAULTY, level=WARNING, reason=str(fault))
         return table
 
-    def _trouble(self, path: Path, reason: str) -> None:
-        self._read.pop(path, None)
+    def _note_trouble(self, path: Path, reason: str) -> None:
         if self._troubles.get(path) != reason:
             self._troubles[path] = reason
-            emit(ALIAS_FAULTY, reason=reason)
+            emit(ALIAS_FAULTY, level=WARNING, reason=reason)
 
 
 def read_included(path: str) -> str:

@@ -1,24 +1,30 @@
 """The control socket: what the commands ask of the running daemon, as HTTP and JSON.
 
 Anyone may connect; peer credentials decide. Root, the daemon's user and its group see and do everything, others see
-and remove only their own messages.
+and remove only their own messages, and read the status. `docs/reference/control-socket.md` has every document.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 
+from anyio.to_thread import run_sync
+
+from masqmail.config.values import parse_duration
 from masqmail.daemon import views
-from masqmail.daemon.http import HttpError, Json, Request, Response
+from masqmail.daemon.groups import user_name
+from masqmail.daemon.http import LINES_TYPE, RAW_TYPE, HttpError, Request, Response, json_lines, json_list
 from masqmail.daemon.operator import Operator
 from masqmail.spool.api import QueuedMessage, Selection, Spool
 from masqmail.system.clock import Clock
 from masqmail.system.events import COMMAND_RECEIVED, emit
 
-Action = Callable[[Request, "Permission"], Awaitable[Response]]
-
-#: How many messages are read from the spool at a time for a long answer.
-SLICE = 500
+#: Messages read from the spool at a time for a long answer.
+SLICE = 100
+BODY_PIECE_BYTES = 1 << 18
+MAX_LOG_LINES = 10_000
+DEFAULT_LOG_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,11 @@ class Permission:
     def is_full(self) -> bool:
         return self.owner_uid is None
 
+    def require_full(self, what: str) -> None:
+        """Raises `HttpError` for those who see only their own messages."""
+        if not self.is_full:
+            raise HttpError(HTTPStatus.FORBIDDEN, f"only root and the daemon's user and group may {what}")
+
 
 @dataclass(frozen=True, slots=True)
 class Masters:
@@ -38,9 +49,6 @@ class Masters:
 
     uid: int
     gid: int
-
-    def permission(self, uid: int | None, groups: frozenset[int]) -> Permission:
-        return Permission(None if uid in (0, self.uid) or self.gid in groups else (-1 if uid is None else uid))
 
 
 class Control:
@@ -62,141 +70,184 @@ class Control:
 
     async def handle(self, request: Request) -> Response:
         """The answer to one request. Raises `HttpError` for what cannot be done."""
-        permission = self._masters.permission(request.uid, self._groups_of(request.uid, request.gid))
+        permission = await self._permission(request.uid, request.gid)
         if request.method == "POST":
             emit(COMMAND_RECEIVED, uid=request.uid, command="/".join(request.path[1:]))
         match (request.method, *request.path):
             case ("GET", "v1", "status"):
-                return Response(document=await self._operator.status())
+                return await self._status(permission)
             case ("GET", "v1", "queue"):
-                return await self._queue(request, permission)
+                slices = self._queue(_number(request, "limit"), request.query.get("after", ""), permission)
+                return Response(content=json_list(slices))
             case ("GET", "v1", "queue", queue_id):
                 return await self._message(queue_id, permission)
             case ("GET", "v1", "queue", queue_id, "headers"):
-                return Response(raw=(await self._find(queue_id, permission)).message.header)
+                header = (await self._find(queue_id, permission)).message.header
+                return Response(content=_pieces(iter([header])), content_type=RAW_TYPE)
             case ("GET", "v1", "queue", queue_id, "body"):
-                found = await self._find(queue_id, permission)
-                return Response(raw=b"".join(found.message.body_chunks()))
+                return await self._body(queue_id, permission)
             case ("POST", "v1", "queue", ("hold" | "release" | "retry" | "remove" | "bounce") as action):
                 return await self._act(action, request, permission)
             case ("GET", "v1", "log"):
                 return await self._log(request, permission)
             case ("GET", "v1", "link"):
-                return Response(document=self._operator.links())
+                return Response(self._operator.links())
             case ("POST", "v1", "link", name):
-                self._require_full(permission)
-                return Response(document=await self._operator.set_link(name, _text(request, "state")))
+                permission.require_full("declare links")
+                return Response(await self._operator.set_link(name, _text(request, "state")))
             case ("POST", "v1", "flush"):
-                self._require_full(permission)
-                return Response(series=self._flush(request))
+                permission.require_full("flush the queue")
+                return Response(content=json_lines(self._flush(request)), content_type=LINES_TYPE)
             case ("GET", "v1", "explain"):
-                address, sender = request.query.get("address", ""), request.query.get("sender", "")
-                return Response(document=self._operator.explain(address, sender))
+                permission.require_full("ask for the daemon's aliases")
+                query = request.query
+                return Response(self._operator.explain(query.get("address", ""), query.get("sender", "")))
             case _:
-                raise HttpError(404, f"there is no {request.method} /{'/'.join(request.path)} here")
+                path = "/".join(request.path)
+                raise HttpError(HTTPStatus.NOT_FOUND, f"there is no {request.method} /{path} here")
+
+    async def _permission(self, uid: int | None, gid: int | None) -> Permission:
+        if uid in (0, self._masters.uid):
+            return Permission(None)
+        groups = await run_sync(self._groups_of, uid, gid)
+        return Permission(None if self._masters.gid in groups else -1 if uid is None else uid)
+
+    async def _status(self, permission: Permission) -> Response:
+        document = await self._operator.status()
+        return Response(document if permission.is_full else {**document, "problems": []})
 
     # --- the queue
 
-    async def _queue(self, request: Request, permission: Permission) -> Response:
-        """Everything, or a page by `limit` and `after`; read in slices so that nobody else waits long."""
-        limit = _number(request, "limit")
-        after = request.query.get("after", "")
+    async def _queue(
+        self, limit: int | None, after: str, permission: Permission
+    ) -> AsyncGenerator[list[object], None]:
+        """Everything, or a page; read in slices so that nobody else waits long."""
         view = views.QueueView(self._operator.scheduler)
-        found: list[Json] = []
-        while limit is None or len(found) < limit:
-            size = SLICE if limit is None else min(SLICE, limit - len(found))
+        while limit is None or limit > 0:
+            size = SLICE if limit is None else min(SLICE, limit)
             page = await self._spool.listing(after=after, limit=size, owner_uid=permission.owner_uid)
-            found += [view.message(queued) for queued in page]
+            yield [view.message(queued) for queued in page]
             if len(page) < size:
-                break
+                return
             after = page[-1].message.queue_id
-        return Response(document=found)
+            limit = None if limit is None else limit - size
 
     async def _message(self, queue_id: str, permission: Permission) -> Response:
         found = await self._find(queue_id, permission)
-        history = await self._spool.history(queue_id, limit=1000)
-        return Response(
-            document=views.message_with_history(found, views.QueueView(self._operator.scheduler), history)
-        )
+        history = await self._spool.history(queue_id, limit=MAX_LOG_LINES)
+        return Response(views.message_with_history(found, views.QueueView(self._operator.scheduler), history))
+
+    async def _body(self, queue_id: str, permission: Permission) -> Response:
+        """The body; its file is open before the answer begins, so that it may be delivered meanwhile."""
+        found = await self._find(queue_id, permission)
+        pieces = found.message.body_chunks(BODY_PIECE_BYTES)
+        try:
+            first = await run_sync(next, pieces, b"")
+        except FileNotFoundError:
+            raise _not_in_queue(queue_id) from None
+        return Response(content=_pieces(pieces, first), content_type=RAW_TYPE)
 
     async def _find(self, queue_id: str, permission: Permission) -> QueuedMessage:
         found = await self._spool.find(queue_id)
         if found is None:
-            raise HttpError(404, f"there is no message {queue_id} in the queue")
+            if permission.is_full and await self._spool.history(queue_id, limit=1):
+                gone = f"message {queue_id} has left the queue; `masqmail log {queue_id}` says what became of it"
+                raise HttpError(HTTPStatus.NOT_FOUND, gone)
+            raise _not_in_queue(queue_id)
         if not permission.is_full and found.message.owner_uid != permission.owner_uid:
-            raise HttpError(403, f"message {queue_id} is not yours")
+            raise HttpError(HTTPStatus.FORBIDDEN, f"message {queue_id} is not yours")
         return found
 
     async def _act(self, action: str, request: Request, permission: Permission) -> Response:
-        document = request.document
-        ids = document.get("ids")
-        if ids is not None and not (isinstance(ids, list) and all(isinstance(item, str) for item in ids)):
-            raise HttpError(400, '"ids" is a list of queue IDs')
-        if not permission.is_full and action != "remove":
-            raise HttpError(403, f"only root and MasqMail's own user and group may {action} messages")
+        """Does one thing to messages: those with the given IDs, and of these or all those the conditions fit."""
+        if action != "remove":
+            permission.require_full(f"{action} messages")
+        selection = self._selection(request, permission)
         unknown = []
-        if isinstance(ids, list):
-            for queue_id in list(ids):
-                try:
-                    await self._find(str(queue_id), permission)
-                except HttpError as error:
-                    if error.status == 403:
-                        raise
-                    unknown.append(queue_id)
-        selected = await self._spool.select(self._selection(document, permission))
-        done = await self._operator.act(action, selected, _who(request))
-        return Response(document={"messages": done, "unknown": unknown})
+        for queue_id in selection.queue_ids or ():
+            try:
+                await self._find(queue_id, permission)
+            except HttpError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                unknown.append(queue_id)
+        selected = await self._spool.select(selection)
+        if not selected and selection.route:
+            self._operator.routes_meant("", selection.route)  # a name that is wrong should not go unnoticed
+        who = await run_sync(user_name, request.uid)
+        done = await self._operator.act(action, selected, who)
+        return Response({"messages": done, "unknown": unknown})
 
-    def _selection(self, document: dict[str, object], permission: Permission) -> Selection:
-        ids = document.get("ids")
-        return Selection(
-            queue_ids=tuple(map(str, ids)) if isinstance(ids, list) else None,
-            sender=str(document.get("sender", "")),
-            recipient=str(document.get("recipient", "")),
-            route=str(document.get("route", "")),
-            received_before=self._before(str(document.get("older_than", ""))),
-            owner_uid=permission.owner_uid,
-        )
+    def _selection(self, request: Request, permission: Permission) -> Selection:
+        conditions = [_optional(request, name) for name in ("sender", "recipient", "route", "older_than")]
+        sender, recipient, route, older_than = conditions
+        queue_ids = _queue_ids(request)
+        if queue_ids is None and not any(conditions) and request.document.get("all") is not True:
+            raise HttpError(HTTPStatus.BAD_REQUEST, 'say which messages: "ids", a condition, or "all": true')
+        return Selection(queue_ids, sender, recipient, route, self._before(older_than), permission.owner_uid)
 
     def _before(self, older_than: str) -> datetime | None:
+        if not older_than:
+            return None
         try:
-            return self._clock.now() - self._operator.parse_duration(older_than) if older_than else None
-        except ValueError as error:
-            raise HttpError(400, f"--older-than: {error}") from error
+            return self._clock.now() - parse_duration(older_than)
+        except (ValueError, OverflowError) as error:
+            text = f"{older_than!r} is no time span such as 30m, 4h or 2d: {error}"
+            raise HttpError(HTTPStatus.BAD_REQUEST, text) from error
 
     # --- the rest
 
     async def _log(self, request: Request, permission: Permission) -> Response:
         queue_id = request.query.get("id", "")
-        if queue_id and not permission.is_full:
-            await self._find(queue_id, permission)
-        elif not permission.is_full:
-            raise HttpError(403, "only root and MasqMail's own user and group may read the whole log")
-        entries = await self._spool.history(queue_id, limit=_number(request, "limit") or 200)
-        return Response(document=[views.history_entry(entry) for entry in entries])
-
-    def _flush(self, request: Request) -> AsyncIterator[Json]:
-        document = request.document
-        assume_up = str(document.get("assume_up", ""))
-        routes = self._operator.routes_meant(
-            str(document.get("link", "")) or assume_up, str(document.get("route", ""))
-        )
-        return self._operator.flush(routes, assume_up=assume_up, wait=bool(document.get("wait")))
-
-    @staticmethod
-    def _require_full(permission: Permission) -> None:
         if not permission.is_full:
-            raise HttpError(403, "only root and MasqMail's own user and group may do that")
+            if not queue_id:
+                permission.require_full("read the whole log")
+            await self._find(queue_id, permission)
+        limit = _number(request, "limit") or DEFAULT_LOG_LINES
+        entries = await self._spool.history(queue_id, limit=min(limit, MAX_LOG_LINES))
+        if queue_id and not entries:
+            raise HttpError(HTTPStatus.NOT_FOUND, f"nothing is known of a message {queue_id}")
+        return Response([views.history_entry(entry) for entry in entries])
+
+    def _flush(self, request: Request) -> AsyncGenerator[object, None]:
+        assume_up = _optional(request, "assume_up")
+        routes = self._operator.routes_meant(_optional(request, "link") or assume_up, _optional(request, "route"))
+        return self._operator.flush(routes, assume_up=assume_up, wait=request.document.get("wait") is True)
 
 
-def _who(request: Request) -> str:
-    return f"uid {request.uid}" if request.uid is not None else "somebody"
+async def _pieces(chunks: Iterator[bytes], first: bytes = b"") -> AsyncGenerator[bytes, None]:
+    """What an iterator gives that may read a file, which a thread does."""
+    piece: bytes | None = first
+    while piece is not None:
+        if piece:
+            yield piece
+        piece = await run_sync(next, chunks, None)
+
+
+def _not_in_queue(queue_id: str) -> HttpError:
+    return HttpError(HTTPStatus.NOT_FOUND, f"there is no message {queue_id} in the queue")
+
+
+def _queue_ids(request: Request) -> tuple[str, ...] | None:
+    ids = request.document.get("ids")
+    if ids is None:
+        return None
+    if not (isinstance(ids, list) and all(isinstance(item, str) for item in ids)):
+        raise HttpError(HTTPStatus.BAD_REQUEST, '"ids" is a list of queue IDs')
+    return tuple(dict.fromkeys(ids))
+
+
+def _optional(request: Request, name: str) -> str:
+    value = request.document.get(name, "")
+    if not isinstance(value, str):
+        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is text')
+    return value
 
 
 def _text(request: Request, name: str) -> str:
-    value = request.document.get(name)
-    if not isinstance(value, str):
-        raise HttpError(400, f'"{name}" is missing')
+    value = _optional(request, name)
+    if not value:
+        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is missing')
     return value
 
 
@@ -204,6 +255,6 @@ def _number(request: Request, name: str) -> int | None:
     text = request.query.get(name, "")
     if not text:
         return None
-    if not text.isdigit():
-        raise HttpError(400, f"{name} is a number, not {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise HttpError(HTTPStatus.BAD_REQUEST, f"{name} is a number, not {text!r}")
     return int(text)

@@ -5,20 +5,35 @@ All of it goes into the spool in one transaction. Nobody waits for it here: the 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from logging import ERROR
 from typing import Protocol
 
 from masqmail.daemon.directory import Directory
 from masqmail.daemon.reports import Reporter, Subject
 from masqmail.mail.dsn import Action, ReportedRecipient
-from masqmail.mail.outcome import Outcome
+from masqmail.mail.envelope import Notify
+from masqmail.mail.outcome import NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
-from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass
+from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
 from masqmail.routing.settle import Next, Settlement, Standing, Terms, end_run, settle
-from masqmail.spool.api import Attempt, Lease, NewMessage, QueuedMessage, Record, Spool, StoredRecipient
+from masqmail.spool.api import (
+    Attempt,
+    Lease,
+    NewMessage,
+    QueuedMessage,
+    Record,
+    Spool,
+    SpoolFull,
+    StoredMessage,
+    StoredRecipient,
+)
 from masqmail.spool.states import State
 from masqmail.system.clock import Clock
 from masqmail.system.events import (
+    INTERNAL_ERROR,
     RECIPIENT_DEFERRED,
     RECIPIENT_DELIVERED,
     RECIPIENT_FAILED,
@@ -39,14 +54,23 @@ _EVENTS = {
 class Ways(Protocol):
     """The part of the scheduler that is asked here."""
 
-    def is_open(self, route: str) -> bool:
+    def is_open(self, route: str, /) -> bool:
         """Whether a route could be used now: a link of it is up and it is not paused."""
 
     def note_classes(self, classes: set[RouteClass]) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What follows for one recipient, and which host said so."""
+
+    recipient: StoredRecipient
+    settlement: Settlement
+    remote_host: str = ""
+
+
 class Desk:
-    """Settles leases. `delivered` counts the recipients that were, for who wants to see progress."""
+    """Settles leases. `ended` counts by route how attempts ended, for who wants to see progress."""
 
     def __init__(
         self,
@@ -58,7 +82,7 @@ class Desk:
     ) -> None:
         self.directory = directory
         self.ways: Ways | None = None
-        self.delivered = 0
+        self.ended: Counter[tuple[str, Next]] = Counter()
         self._reporter = reporter
         self._spool = spool
         self._clock = clock
@@ -70,9 +94,9 @@ class Desk:
     ) -> None:
         """Books one outcome per recipient of a lease; `hop_given_up` as in `routing.settle`."""
         assert self.ways is not None
-        now, rules = self._clock.now(), self.directory.rules
-        terms = Terms(rules.schedule, rules.lifetime)
-        records, reported = [], list[tuple[StoredRecipient, Settlement, str]]()
+        now, terms = self._clock.now(), self._terms()
+        route_name = route.name if route else LOCAL_ROUTE
+        records, reported = [], []
         for recipient, outcome in zip(lease.recipients, outcomes, strict=True):
             settlement = settle(
                 outcome,
@@ -83,64 +107,75 @@ class Desk:
                 is_open=self.ways.is_open,
                 hop_given_up=hop_given_up,
             )
-            route_name = route.name if route else LOCAL_ROUTE
             attempt = Attempt(now, route_name, outcome.remote_host, settlement.spent)
             records.append(self._record(recipient, settlement, attempt))
-            if settlement.report:
-                reported.append((recipient, settlement, outcome.remote_host))
-            self.delivered += settlement.next is Next.DELIVERED
+            reported.append(_Settled(recipient, settlement, _answerer(outcome, settlement)))
+            self.ended[route_name, settlement.next] += 1
             emit(
                 _EVENTS[settlement.next],
                 queue_id=lease.message.queue_id,
                 recipient=recipient.target,
                 route=route_name,
-                remote_host=outcome.remote_host,
+                remote_host=outcome.remote_host or None,
                 reason=settlement.reason,
             )
-        self._write(records, self._reports(lease, reported))
+        self._write(lease.message, records, reported)
 
     def end_runs(self, leases: Sequence[Lease]) -> None:
         """Ends the run of recipients for which none of the routes left can be used: their wait begins."""
-        now, rules = self._clock.now(), self.directory.rules
-        terms = Terms(rules.schedule, rules.lifetime)
+        now, terms = self._clock.now(), self._terms()
         for lease in leases:
-            records, reported = [], list[tuple[StoredRecipient, Settlement, str]]()
-            for recipient in lease.recipients:
-                settlement = end_run(standing_of(recipient), terms, now)
-                records.append(self._record(recipient, settlement, None))
-                if settlement.report:
-                    reported.append((recipient, settlement, ""))
-            self._write(records, self._reports(lease, reported))
+            settled = [_Settled(item, end_run(standing_of(item), terms, now)) for item in lease.recipients]
+            records = [self._record(one.recipient, one.settlement, None) for one in settled]
+            self._write(lease.message, records, settled)
+
+    def give_back(self, leases: Sequence[Lease], reason: str = "") -> None:
+        """Ends leases of recipients to which nothing happened; they keep their reason unless there is a new one."""
+        records = [
+            Record(item.id, State.QUEUED, reason or item.reason, item.route_class)
+            for lease in leases
+            for item in lease.recipients
+        ]
+        if records:
+            self._store(records, [])
 
     async def bounce(self, queued: QueuedMessage, who: str) -> None:
         """Gives the held recipients of a message back to its sender."""
         status = GIVEN_BACK.with_text(f"Given back by hand, by {who}")
-        settlement_reason = status.text
         held = [recipient for recipient in queued.recipients if recipient.state is State.HELD]
-        records = [
-            Record(recipient.id, State.FAILED, settlement_reason, recipient.route_class, status) for recipient in held
+        records = [Record(item.id, State.FAILED, status.text, item.route_class, status) for item in held]
+        about = [
+            ReportedRecipient(item.target, status, status.text, asked_for=item.original, orcpt=item.orcpt)
+            for item in held
+            if standing_of(item).wants(Notify.FAILURE)
         ]
-        about = [_reported(recipient, status, settlement_reason, "", self._clock) for recipient in held]
-        subject = Subject.of_stored(queued.message, Action.FAILED)
-        report = self._reporter.make(subject, Action.FAILED, [item for item in about if item])
-        await self._spool.record(records, [report] if report else [])
-        self._tell_classes(records, [report] if report else [])
+        report = self._reporter.make(Subject.of_stored(queued.message, Action.FAILED), Action.FAILED, about)
+        reports = [report] if report else []
+        await self._spool.record(records, reports)
+        self._tell_classes(records, reports)
 
-    def post_notice(self, subject: str, text: str) -> None:
-        """Writes to the postmaster about the system itself."""
+    async def post_notice(self, subject: str, text: str) -> bool:
+        """Writes to the postmaster about the system itself; False when there is no room for it now."""
         message = self._reporter.notice(subject, text)
-        self._watch(self._spool.accept([message]))
+        try:
+            await self._spool.accept([message])
+        except SpoolFull:
+            return False
         self._tell_classes([], [message])
+        return True
 
     async def finish(self) -> None:
         """Returns when all that was settled is on stable storage."""
         while self._writing:
             await asyncio.gather(*self._writing, return_exceptions=True)
 
+    def _terms(self) -> Terms:
+        return Terms(self.directory.rules.schedule, self.directory.rules.lifetime)
+
     def _record(self, recipient: StoredRecipient, settlement: Settlement, attempt: Attempt | None) -> Record:
         route_class = settlement.route_class
-        if settlement.next is Next.DEFERRED and not self.directory.rules.sends_at_once and not route_class.is_local:
-            route_class = route_class.marked(QUEUE_ONLY)
+        if settlement.next is Next.DEFERRED and not route_class.is_local:
+            route_class = route_class.marked(self.directory.rules.mark)
         return Record(
             recipient_id=recipient.id,
             state=State(settlement.next.value),
@@ -152,25 +187,52 @@ class Desk:
             warned=settlement.warned,
         )
 
-    def _reports(self, lease: Lease, reported: Sequence[tuple[StoredRecipient, Settlement, str]]) -> list[NewMessage]:
+    def _write(self, message: StoredMessage, records: Sequence[Record], settled: Sequence[_Settled]) -> None:
+        """Stores what follows for the recipients of a message, with its reports."""
+        try:
+            reports = self._reports(message, settled)
+        except Exception as error:  # nobody's mail may fail without a report because of our bug
+            emit(INTERNAL_ERROR, level=ERROR, exception=error, queue_id=message.queue_id)
+            records, reports = [self._put_off(record, error) for record in records], []
+        self._store(records, reports)
+
+    def _put_off(self, record: Record, error: Exception) -> Record:
+        """Instead of a failure that we could not report."""
+        if record.state is not State.FAILED:
+            return record
+        reason = f"{record.reason}; the report to its sender could not be made: {error!r}"
+        due = self._clock.now() + self.directory.rules.schedule.longest
+        return replace(record, state=State.DEFERRED, reason=reason, due=due)
+
+    def _reports(self, message: StoredMessage, settled: Sequence[_Settled]) -> list[NewMessage]:
         """One report per kind, however many recipients it is about."""
         made = []
-        actions = dict.fromkeys(settlement.report for _, settlement, _ in reported)
-        for kind in actions:
-            assert kind is not None
+        for kind in dict.fromkeys(one.settlement.report for one in settled if one.settlement.report):
             action = Action[kind.name]
-            about = [
-                _reported(recipient, settlement.status or LOCAL_ERROR, settlement.reason, host, self._clock)
-                for recipient, settlement, host in reported
-                if settlement.report is kind
-            ]
-            report = self._reporter.make(Subject.of_stored(lease.message, action), action, about)
+            about = [self._reported(one, action) for one in settled if one.settlement.report is kind]
+            report = self._reporter.make(Subject.of_stored(message, action), action, about)
             if report is not None:
                 made.append(report)
         return made
 
-    def _write(self, records: Sequence[Record], reports: Sequence[NewMessage]) -> None:
-        self._watch(self._spool.record(records, reports))
+    def _reported(self, one: _Settled, action: Action) -> ReportedRecipient:
+        recipient, settlement, now = one.recipient, one.settlement, self._clock.now()
+        time_left = self.directory.rules.lifetime.give_up_after - recipient.age
+        return ReportedRecipient(
+            address=recipient.target,
+            status=settlement.status or LOCAL_ERROR,
+            reason=settlement.reason,
+            remote_host=one.remote_host,
+            asked_for=recipient.original,
+            orcpt=recipient.orcpt,
+            last_attempt_at=now.astimezone(),
+            will_retry_until=(now + time_left).astimezone() if action is Action.DELAYED else None,
+        )
+
+    def _store(self, records: Sequence[Record], reports: Sequence[NewMessage]) -> None:
+        future = asyncio.ensure_future(self._spool.record(records, reports))
+        self._writing.add(future)
+        future.add_done_callback(self._written)
         self._tell_classes(records, reports)
 
     def _tell_classes(self, records: Sequence[Record], reports: Sequence[NewMessage]) -> None:
@@ -179,11 +241,6 @@ class Desk:
         waiting |= {recipient.route_class for report in reports for recipient in report.recipients}
         if waiting:
             self.ways.note_classes(waiting)
-
-    def _watch(self, done: Awaitable[None]) -> None:
-        future = asyncio.ensure_future(done)
-        self._writing.add(future)
-        future.add_done_callback(self._written)
 
     def _written(self, future: asyncio.Future[None]) -> None:
         self._writing.discard(future)
@@ -205,15 +262,7 @@ def standing_of(recipient: StoredRecipient) -> Standing:
     )
 
 
-def _reported(
-    recipient: StoredRecipient, status: Status, reason: str, remote_host: str, clock: Clock
-) -> ReportedRecipient:
-    return ReportedRecipient(
-        address=recipient.target,
-        status=status,
-        reason=reason,
-        remote_host=remote_host,
-        asked_for=recipient.original,
-        orcpt=recipient.orcpt,
-        last_attempt_at=clock.now().astimezone(),
-    )
+def _answerer(outcome: Outcome, settlement: Settlement) -> str:
+    """The host whose answer the settlement passes on; empty where we came to it ourselves."""
+    is_answer = not isinstance(outcome, NotTried) and outcome.status is settlement.status
+    return outcome.remote_host if is_answer else ""

@@ -16,9 +16,6 @@ from masqmail.spool.api import NewRecipient, StoredMessage, StoredRecipient, Tar
 from masqmail.spool.states import State
 from masqmail.system.accounts import Accounts
 
-#: The class of whatever is delivered on this host.
-LOCAL_CLASS = RouteClass((LOCAL_ROUTE,))
-
 #: Makes a recipient unlike every other one of its message.
 Key = tuple[str, ...]
 
@@ -30,6 +27,11 @@ class Directory:
         self.rules = rules
         self.alias_files = alias_files
         self.accounts = accounts
+
+    @property
+    def local_class(self) -> RouteClass:
+        """The class of whatever is delivered on this host. It has a generation like every other one."""
+        return RouteClass((LOCAL_ROUTE,), generation=self.rules.generation)
 
     def book(self) -> AddressBook:
         """The addresses of this host as they are now."""
@@ -49,7 +51,7 @@ class Directory:
         for target in expansion.targets:
             yield target.key, self._queued(target, original, recipient, message, mark)
         for fault in expansion.faults:
-            yield ("fault", fault.target, fault.source), _faulty(fault, original, recipient)
+            yield ("fault", fault.target, fault.source), self._faulty(fault, original, recipient)
 
     def _queued(
         self, target: Target, original: str, recipient: Recipient, message: MessageFacts, mark: str
@@ -59,11 +61,25 @@ class Directory:
             target=str(target),
             original=original,
             kind=TargetKind[target.kind.name],
-            route_class=LOCAL_CLASS if mailbox is None else self._class_of(mailbox, message, mark),
+            route_class=self.local_class if mailbox is None else self._class_of(mailbox, message, mark),
             domain=mailbox.domain_key if mailbox else "",
             source=target.source,
             notify=recipient.notify,
             orcpt=recipient.orcpt,
+        )
+
+    def _faulty(self, fault: Fault, original: str, recipient: Recipient) -> NewRecipient:
+        return NewRecipient(
+            target=fault.target,
+            original=original,
+            kind=TargetKind.MAILBOX,
+            route_class=self.local_class,
+            source=fault.source,
+            notify=recipient.notify,
+            orcpt=recipient.orcpt,
+            state=State.FAILED,
+            status=fault.status,
+            reason=fault.reason,
         )
 
     def _class_of(self, mailbox: Mailbox, message: MessageFacts, mark: str) -> RouteClass:
@@ -73,7 +89,7 @@ class Directory:
     def class_of_stored(self, message: StoredMessage, recipient: StoredRecipient) -> RouteClass:
         """The class of a recipient in the queue by today's configuration."""
         if recipient.kind is not TargetKind.REMOTE:
-            return LOCAL_CLASS
+            return self.local_class
         facts = self.facts_of(message)
         return self._class_of(parse_mailbox(recipient.target), facts, recipient.route_class.mark)
 
@@ -81,18 +97,3 @@ class Directory:
         """What routes ask about a message in the queue; its From is only read where a route asks for it."""
         originators = from_mailboxes(split_fields(message.header)) if self.rules.asks_for_from else ()
         return MessageFacts(message.reverse_path, originators, message.size_bytes)
-
-
-def _faulty(fault: Fault, original: str, recipient: Recipient) -> NewRecipient:
-    return NewRecipient(
-        target=fault.target,
-        original=original,
-        kind=TargetKind.MAILBOX,
-        route_class=LOCAL_CLASS,
-        source=fault.source,
-        notify=recipient.notify,
-        orcpt=recipient.orcpt,
-        state=State.FAILED,
-        status=fault.status,
-        reason=fault.reason,
-    )

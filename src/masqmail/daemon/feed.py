@@ -1,13 +1,14 @@
 """The work of one remote lane: leases in, rewritten transactions out, outcomes to the desk."""
 
 from collections.abc import Sequence
+from logging import ERROR
 
 from masqmail.daemon.desk import Desk
-from masqmail.daemon.scheduler import Lane
+from masqmail.daemon.lane import Lane
 from masqmail.delivery.job import Content, Transaction
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.envelope import Body, Envelope, Recipient
-from masqmail.mail.outcome import Culprit, Deferred, Outcome
+from masqmail.mail.outcome import Culprit, Deferred, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR
 from masqmail.routing.rewrite import rewrite_header, rewrite_path
 from masqmail.routing.route import Route
@@ -20,7 +21,10 @@ FIRST_WINDOW_BYTES = 1 << 20
 
 
 class LaneFeed:
-    """A `delivery.job.Feed` for one lane. What it has leased and nobody settled is given back at the end."""
+    """A `delivery.job.Feed` for one lane, over as many connections as that takes.
+
+    Whoever made it must end with `give_back`: nothing stays leased.
+    """
 
     def __init__(self, lane: Lane, route: Route, spool: Spool, desk: Desk) -> None:
         self._lane = lane
@@ -28,47 +32,72 @@ class LaneFeed:
         self._spool = spool
         self._desk = desk
         self._ready: list[Lease] = []  # leased, not yet asked for
-        self._out: dict[str, Lease] = {}  # by queue ID: with the connection
+        # With the connection, by the identity of the transaction: two may be parts of one message.
+        self._out: dict[int, tuple[Transaction, Lease]] = {}
+        self.was_asked = False
+        self._has_served = False
 
     async def prime(self) -> bool:
-        """Leases a first window unless there is one; False when there is nothing to do."""
+        """Leases a first window for a new connection unless there is one; False when there is nothing to do."""
+        self.was_asked = self._has_served = False
         if not self._ready:
             self._ready = await self._lane.lease(max_messages=FIRST_WINDOW_MESSAGES, max_bytes=FIRST_WINDOW_BYTES)
         return bool(self._ready)
 
+    @property
+    def is_unserved(self) -> bool:
+        """Whether work is left although no outcome came since `prime`: the connection was of no use."""
+        return bool(self._ready) and not self._has_served
+
     async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
         """The next transactions for this connection. A message that cannot be prepared is deferred here."""
+        self.was_asked = True
         if not self._ready:
             self._ready = await self._lane.lease(max_messages=max_transactions, max_bytes=max_bytes)
         leases, self._ready = self._ready[:max_transactions], self._ready[max_transactions:]
         transactions = []
         for lease in leases:
-            self._out[lease.message.queue_id] = lease
             try:
-                transactions.append(prepare(lease, self._route, self._desk))
+                transaction = prepare(lease, self._route, self._desk)
             except Exception as error:  # our bug must not stop the others, nor bounce this one
-                emit(INTERNAL_ERROR, queue_id=lease.message.queue_id, error=repr(error))
+                emit(INTERNAL_ERROR, level=ERROR, exception=error, queue_id=lease.message.queue_id)
                 self._settle(lease, [our_fault(error)] * len(lease.recipients))
+            else:
+                self._out[id(transaction)] = (transaction, lease)
+                transactions.append(transaction)
         return transactions
 
     async def wait(self, timeout_seconds: float) -> bool:
         return bool(self._ready) or await self._lane.wait_for_work(timeout_seconds)
 
     async def begin(self, transactions: Sequence[Transaction]) -> None:
-        leases = [self._out[transaction.queue_id] for transaction in transactions]
+        leases = [self._out[id(transaction)][1] for transaction in transactions]
         await self._spool.begin([recipient.id for lease in leases for recipient in lease.recipients])
 
     def settle(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> None:
-        self._settle(self._out[transaction.queue_id], outcomes)
+        _, lease = self._out.pop(id(transaction))
+        self._settle(lease, outcomes)
 
-    def settle_rest(self, outcome: Outcome, *, hop_given_up: bool = False) -> None:
-        """The same outcome for every recipient that is leased and has none yet."""
-        for lease in [*self._out.values(), *self._ready]:
+    def defer_out(self, error: Exception) -> None:
+        """An error of ours broke the connection: what it had may have been the reason, and is put off."""
+        out, self._out = list(self._out.values()), {}
+        for _, lease in out:
+            self._settle(lease, [our_fault(error)] * len(lease.recipients))
+
+    def settle_ready(self, outcome: Outcome, *, hop_given_up: bool = False) -> None:
+        """The same outcome for every recipient that is leased and was not asked for."""
+        ready, self._ready = self._ready, []
+        for lease in ready:
             self._settle(lease, [outcome] * len(lease.recipients), hop_given_up=hop_given_up)
-        self._ready = []
+
+    def give_back(self) -> None:
+        """Ends every lease that has no outcome; nothing happened to its recipients."""
+        leases = [*(lease for _, lease in self._out.values()), *self._ready]
+        self._out, self._ready = {}, []
+        self._desk.give_back(leases)
 
     def _settle(self, lease: Lease, outcomes: Sequence[Outcome], *, hop_given_up: bool = False) -> None:
-        self._out.pop(lease.message.queue_id, None)
+        self._has_served |= any(not isinstance(outcome, NotTried) for outcome in outcomes)
         self._desk.settle(lease, self._route, outcomes, hop_given_up=hop_given_up)
 
 

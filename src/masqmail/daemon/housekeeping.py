@@ -1,18 +1,23 @@
 """What has to be done now and then: classes of an older configuration, old history, wrong clocks, silent trouble."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from logging import ERROR, WARNING
 
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.scheduler import Scheduler
-from masqmail.spool.api import Spool, StoredRecipient
+from masqmail.routing.route import Route
+from masqmail.spool.api import Spool, SpoolError
 from masqmail.system.clock import Clock, JumpDetector
-from masqmail.system.events import CLOCK_SET, emit
+from masqmail.system.events import CLOCK_SET, INTERNAL_ERROR, emit
 
 #: How often to look around.
 ROUND = timedelta(minutes=1)
 TRIM_EVERY = timedelta(hours=1)
 BATCH = 200
+
+#: The fact in the spool that says for which configuration the postmaster knows of mail without a route.
+TOLD_OF_LOST = "told of mail without a route"
 
 
 class Housekeeper:
@@ -26,17 +31,26 @@ class Housekeeper:
         self._clock = clock
         self._jumps = JumpDetector(clock)
         self._trimmed = clock.boottime()
-        self._told: set[str] = set()
+        self._told_of: dict[str, datetime] = {}  # by route: the trouble the postmaster knows of
         self.keep_history = timedelta(days=30)
 
     async def run(self) -> None:
-        """Goes on until cancelled."""
+        """Goes on until cancelled. An error of ours spoils one round."""
         while True:
-            await self._mend_clock()
-            await self.reclassify()
-            await self._trim()
-            await self._tell_postmaster()
+            try:
+                await self.look_around()
+            except SpoolError:
+                raise
+            except Exception as error:
+                emit(INTERNAL_ERROR, level=ERROR, exception=error, reason="housekeeping was not finished")
             await self._clock.sleep(ROUND.total_seconds())
+
+    async def look_around(self) -> None:
+        """One round."""
+        await self._mend_clock()
+        await self.reclassify()
+        await self._trim()
+        await self._tell_postmaster()
 
     async def reclassify(self) -> None:
         """Computes the classes of an older configuration anew, in small batches."""
@@ -47,7 +61,7 @@ class Housekeeper:
                 (recipient.id, self._desk.directory.class_of_stored(queued.message, recipient))
                 for queued in batch
                 for recipient in queued.recipients
-                if _is_stale(recipient, rules.generation)
+                if not recipient.state.is_ended and recipient.route_class.generation != rules.generation
             ]
             if not moves:
                 return
@@ -57,7 +71,7 @@ class Housekeeper:
     async def _mend_clock(self) -> None:
         """A wall clock that was set leaves due times that lie too far ahead."""
         if jump := self._jumps.check():
-            emit(CLOCK_SET, by=str(jump))
+            emit(CLOCK_SET, level=WARNING, by=str(jump))
             await self._spool.clamp_due(self._clock.now(), self._scheduler.rules.schedule.longest)
             self._scheduler.wake()
 
@@ -69,31 +83,29 @@ class Housekeeper:
     async def _tell_postmaster(self) -> None:
         """Nothing waits unseen: a route that does not work for long, mail that no route is meant for."""
         rules = self._scheduler.rules
-        if rules.lifetime.warn_after:
-            patience = rules.lifetime.warn_after[0]
-            for pause in self._pauses.longer_than(patience):
-                self._tell(
-                    f"pause {pause.route} {pause.began_at}", f"Route {pause.route} does not work", _about(pause)
-                )
+        for route in rules.routes if rules.lifetime.warn_after else ():
+            await self._tell_of_trouble(route, rules.lifetime.warn_after[0])
         classes = await self._spool.classes()
         lost = sum(count for route_class, count in classes.items() if not route_class.routes)
-        if lost:
-            text = (
-                f"{lost} recipients in the queue fit no route: their sender, address, From or size is excluded by\n"
-                "the conditions of every one. They wait until the configuration changes. `masqmail queue` lists\n"
-                "them, `masqmail explain ADDRESS --from SENDER` says which condition excludes them.\n"
-            )
-            self._tell(f"unrouted {rules.generation}", "Mail that no route is meant for", text)
+        await self._tell_of_lost(lost, rules.generation)
 
-    def _tell(self, what: str, subject: str, text: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            self._desk.post_notice(subject, text)
+    async def _tell_of_trouble(self, route: Route, patience: timedelta) -> None:
+        """Once for each time a route stops working."""
+        pause = self._pauses.trouble_of(route.name, self._scheduler.rules.next_hop_names(route), patience)
+        if pause is None or pause.began_at == self._told_of.get(route.name) or not self._scheduler.has_link(route):
+            return
+        if await self._desk.post_notice(f"Route {route.name} does not work", _about(pause)):
+            self._told_of[route.name] = pause.began_at
 
-
-def _is_stale(recipient: StoredRecipient, generation: str) -> bool:
-    route_class = recipient.route_class
-    return not recipient.state.is_ended and not route_class.is_local and route_class.generation != generation
+    async def _tell_of_lost(self, count: int, generation: str) -> None:
+        """Once for each configuration that fits no mail, also over restarts."""
+        told = await self._spool.recall(TOLD_OF_LOST)
+        if not count and told:
+            await self._spool.remember(TOLD_OF_LOST, "")
+        if not count or told == generation:
+            return
+        if await self._desk.post_notice("Mail that no route is meant for", _about_lost(count)):
+            await self._spool.remember(TOLD_OF_LOST, generation)
 
 
 def _about(pause: Pause) -> str:
@@ -102,4 +114,12 @@ def _about(pause: Pause) -> str:
         f"link is up: {pause.next_hop} could not be used {pause.failures} times. The last reason was:\n\n"
         f"  {pause.reason}\n\n"
         "Nothing is lost; it is tried again and again. `masqmail status` shows how it stands.\n"
+    )
+
+
+def _about_lost(count: int) -> str:
+    return (
+        f"{count} recipients in the queue fit no route: their sender, address, From or size is excluded by\n"
+        "the conditions of every one. They wait until the configuration changes. `masqmail queue` lists\n"
+        "them, `masqmail explain ADDRESS --from SENDER` says which condition excludes them.\n"
     )

@@ -1,19 +1,34 @@
-"""HTTP/1.1 with JSON over one of our streams: just enough for the control socket, with h11 doing the protocol."""
+"""HTTP/1.1 with JSON over one of our streams: just enough for the control socket, with h11 doing the protocol.
+
+Whatever the peer sends gets an answer: what is no HTTP or no JSON 400, what is too big 413, what takes too long
+408. A long answer goes out in pieces; when one of them cannot be made the connection ends without the last
+chunk, so that nobody takes half an answer for a whole one.
+"""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import anyio
 import h11
 
 from masqmail.net.errors import NetError
 from masqmail.net.stream import Stream
+from masqmail.spool.api import SpoolError
+from masqmail.system.events import INTERNAL_ERROR, emit
 
+MAX_HEAD_BYTES = 1 << 16
 MAX_REQUEST_BYTES = 1 << 20
-TIMEOUT_SECONDS = 30.0
+#: A whole request must come within this time, and the next one on the same connection.
+REQUEST_SECONDS = 30.0
+#: So long may the peer take nothing of an answer.
+SEND_SECONDS = 30.0
 
-Json = dict[str, object] | list[object]
+JSON_TYPE, LINES_TYPE, RAW_TYPE = "application/json", "application/x-ndjson", "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,114 +45,201 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer: a JSON document, raw bytes, or a series of JSON documents, one a line, as they come."""
+    """One answer: a JSON document, or `content` in pieces as they come."""
 
-    status: int = 200
     document: object = None
-    raw: bytes | None = None
-    series: AsyncIterator[Json] | None = None
+    content: AsyncGenerator[bytes, None] | None = None
+    content_type: str = JSON_TYPE
+    status: int = HTTPStatus.OK
 
 
-@dataclass(frozen=True, slots=True)
 class HttpError(Exception):
     """A refusal with its HTTP status and a text for a person."""
 
-    status: int
-    text: str
-    fields: dict[str, object] = field(default_factory=dict)
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+    def response(self) -> Response:
+        return Response({"error": self.text}, status=self.status)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+def encode(document: object) -> bytes:
+    """A document as one line of JSON."""
+    return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+async def json_list(slices: AsyncIterator[list[object]]) -> AsyncGenerator[bytes, None]:
+    """One JSON list from slices of it, an entry to a line."""
+    lead = b"["
+    async for entries in slices:
+        if entries:
+            yield lead + b",".join(map(encode, entries))
+            lead = b","
+    yield b"[]\n" if lead == b"[" else b"]\n"
+
+
+async def json_lines(series: AsyncGenerator[object, None]) -> AsyncGenerator[bytes, None]:
+    """Documents as they come, one a line; when no more can be made, the last one says why in "error"."""
+    async with aclosing(series):
+        try:
+            async for document in series:
+                yield encode(document)
+        except Exception as error:
+            yield encode(_failure(error).document)
+
+
 async def serve_http(stream: Stream, handler: Handler) -> None:
     """Answers the requests of one connection until its peer closes it. Never raises for what the peer does."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=65536)
+    exchange = _Exchange(stream, handler)
     try:
-        while connection.states[h11.CLIENT] is h11.IDLE:
-            request = await _read_request(connection, stream)
-            if request is None:
-                break
-            await _answer(connection, stream, request, handler)
-            if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
-                connection.start_next_cycle()
-            else:
-                break
-    except (NetError, h11.ProtocolError):
-        pass  # the peer went away or speaks no HTTP: nobody is left to be told
-    finally:
-        await stream.aclose()
+        while await exchange.serve_one():
+            pass
+    except NetError:
+        pass  # the peer went away: nobody is left to be told
 
 
-async def _read_request(connection: h11.Connection, stream: Stream) -> Request | None:
-    head: h11.Request | None = None
-    body = bytearray()
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive(TIMEOUT_SECONDS))
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > MAX_REQUEST_BYTES:
-                raise h11.RemoteProtocolError("request too large", error_status_hint=413)
-        elif isinstance(event, h11.EndOfMessage) and head is not None:
-            return _make_request(head, bytes(body), stream)
-        else:
+class _Exchange:
+    """One connection, with one request at a time."""
+
+    def __init__(self, stream: Stream, handler: Handler) -> None:
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._stream = stream
+        self._handler = handler
+
+    async def serve_one(self) -> bool:
+        """Answers the next request; says whether another one may follow."""
+        try:
+            request = await self._read_request()
+        except HttpError as error:
+            await self._answer("GET", error.response())
+            return False
+        if request is None:
+            return False
+        if not await self._answer(request.method, await self._handle(request)):
+            return False
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            return True
+        return False
+
+    # --- what comes in
+
+    async def _read_request(self) -> Request | None:
+        """The next request, None when the peer has no more. Raises `HttpError` for what is none."""
+        with anyio.move_on_after(REQUEST_SECONDS):
+            return await self._read_whole_request()
+        if self._http.their_state is h11.IDLE and not self._http.trailing_data[0]:
             return None
+        raise HttpError(HTTPStatus.REQUEST_TIMEOUT, f"the request was not here after {REQUEST_SECONDS:g} s")
+
+    async def _read_whole_request(self) -> Request | None:
+        head: h11.Request | None = None
+        body = bytearray()
+        while True:
+            match await self._next_event():
+                case h11.Request() as head:
+                    if self._http.they_are_waiting_for_100_continue:
+                        await self._send(h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[]))
+                case h11.Data(data=data):
+                    body += data
+                    if len(body) > MAX_REQUEST_BYTES:
+                        raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request is too big")
+                case h11.EndOfMessage() if head is not None:
+                    return _make_request(head, bytes(body), self._stream)
+                case _:
+                    return None
+
+    async def _next_event(self) -> object:
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise HttpError(error.error_status_hint, f"this is not HTTP: {error}") from error
+            if event is not h11.NEED_DATA:
+                return event
+            self._http.receive_data(await self._stream.receive(REQUEST_SECONDS))
+
+    # --- what goes out
+
+    async def _handle(self, request: Request) -> Response:
+        """The handler's answer; a refusal or a fault of ours is one too."""
+        try:
+            if request.method not in ("GET", "POST"):
+                raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, f"only GET and POST are known, not {request.method}")
+            return await self._handler(request)
+        except Exception as error:
+            return _failure(error)
+
+    async def _answer(self, method: str, response: Response) -> bool:
+        """Sends an answer; says whether it went out whole."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return False  # in the middle of an earlier answer: nothing sensible can be said any more
+        headers = [("Content-Type", response.content_type)]
+        if self._http.their_state is not h11.DONE:
+            headers.append(("Connection", "close"))  # what follows is no request
+        if response.content is not None:
+            return await self._send_pieces(response.status, headers, response.content)
+        body = encode(response.document)
+        headers.append(("Content-Length", str(len(body))))
+        await self._send(h11.Response(status_code=response.status, headers=headers))
+        if method != "HEAD":
+            await self._send(h11.Data(data=body))
+        await self._send(h11.EndOfMessage())
+        return True
+
+    async def _send_pieces(
+        self, status: int, headers: list[tuple[str, str]], content: AsyncGenerator[bytes, None]
+    ) -> bool:
+        async with aclosing(content):
+            await self._send(h11.Response(status_code=status, headers=[*headers, ("Transfer-Encoding", "chunked")]))
+            try:
+                async for piece in content:
+                    await self._send(h11.Data(data=piece))
+            except NetError:
+                raise
+            except Exception as error:
+                _failure(error)
+                return False
+            await self._send(h11.EndOfMessage())
+        return True
+
+    async def _send(self, event: h11.Event) -> None:
+        if data := self._http.send(event):
+            self._stream.write(data)
+            await self._stream.drain(SEND_SECONDS)
 
 
 def _make_request(head: h11.Request, body: bytes, stream: Stream) -> Request:
-    target = urlsplit(head.target.decode("ascii"))
     try:
+        target = urlsplit(head.target.decode("ascii"))
+        query = parse_qs(target.query, keep_blank_values=True)
         document = json.loads(body) if body else {}
-    except ValueError as error:
-        raise h11.RemoteProtocolError(f"the request is no JSON: {error}", error_status_hint=400) from error
+    except (ValueError, RecursionError) as error:
+        raise HttpError(HTTPStatus.BAD_REQUEST, f"the request cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise h11.RemoteProtocolError("the request is no JSON object", error_status_hint=400)
+        raise HttpError(HTTPStatus.BAD_REQUEST, "the request is JSON, but no object")
     credentials = stream.credentials
     return Request(
         method=head.method.decode("ascii"),
         path=tuple(unquote(part) for part in target.path.split("/") if part),
-        query={name: values[-1] for name, values in parse_qs(target.query, keep_blank_values=True).items()},
+        query={name: values[-1] for name, values in query.items()},
         document=document,
         uid=credentials.uid if credentials else None,
         gid=credentials.gid if credentials else None,
     )
 
 
-async def _answer(connection: h11.Connection, stream: Stream, request: Request, handler: Handler) -> None:
-    try:
-        response = await handler(request)
-    except HttpError as error:
-        response = Response(error.status, {"error": error.text, **error.fields})
-    if response.series is not None:
-        await _send_series(connection, stream, response)
-        return
-    body = response.raw if response.raw is not None else _encode(response.document)
-    kind = "application/octet-stream" if response.raw is not None else "application/json"
-    headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
-    await _send(connection, stream, h11.Response(status_code=response.status, headers=headers))
-    await _send(connection, stream, h11.Data(data=body))
-    await _send(connection, stream, h11.EndOfMessage())
-
-
-async def _send_series(connection: h11.Connection, stream: Stream, response: Response) -> None:
-    assert response.series is not None
-    headers = [("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked")]
-    await _send(connection, stream, h11.Response(status_code=response.status, headers=headers))
-    async for document in response.series:
-        await _send(connection, stream, h11.Data(data=_encode(document)))
-    await _send(connection, stream, h11.EndOfMessage())
-
-
-async def _send(connection: h11.Connection, stream: Stream, event: h11.Event) -> None:
-    data = connection.send(event)
-    if data:
-        stream.write(data)
-        await stream.drain(TIMEOUT_SECONDS)
-
-
-def _encode(document: object) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+def _failure(error: Exception) -> Response:
+    """What the peer is told when something went wrong; a fault of ours is logged."""
+    if isinstance(error, HttpError):
+        return error.response()
+    if isinstance(error, SpoolError):
+        return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, f"the spool says: {error}").response()
+    emit(INTERNAL_ERROR, level=logging.ERROR, reason="a request over the control socket failed", exception=error)
+    text = "that went wrong by a fault of ours; the log of the daemon says more"
+    return HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, text).response()

@@ -1,24 +1,26 @@
-"""What a person can do to the running daemon: see, flush, declare links, hold, release, retry, remove, bounce."""
+"""What a person can ask of the running daemon: see, flush, declare links; for single messages see `actions`."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from http import HTTPStatus
 
 import anyio
 
 from masqmail import __version__
-from masqmail.config.values import parse_duration
 from masqmail.daemon import views
+from masqmail.daemon.actions import Actions
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.directory import Directory
-from masqmail.daemon.http import HttpError, Json
+from masqmail.daemon.http import HttpError
 from masqmail.daemon.manual import ManualLinks
 from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.plan import plan_for
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.links.board import LinkBoard
 from masqmail.routing.link import LinkState
+from masqmail.routing.settle import Next
 from masqmail.spool.api import Spool
 from masqmail.system.clock import Clock
-from masqmail.system.events import MESSAGE_HELD, MESSAGE_RELEASED, MESSAGE_REMOVED, emit
 
 #: How often the progress of a flush is told.
 PROGRESS_SECONDS = 0.25
@@ -45,10 +47,8 @@ class Operator:
         self._pauses = pauses
         self._directory = directory
         self._desk = desk
-        self._clock = clock
+        self.act = Actions(scheduler, spool, desk, clock).act
         self.problems: list[Callable[[], Sequence[str]]] = [directory.alias_files.problems]
-
-    parse_duration = staticmethod(parse_duration)
 
     # --- see
 
@@ -59,7 +59,8 @@ class Operator:
         unrouted = sum(count for route_class, count in classes.items() if not route_class.routes)
         problems = [problem for source in self.problems for problem in source()]
         if unrouted:
-            problems.append(f"no route's conditions fit {unrouted} recipients; see `masqmail queue`")
+            what = "recipient" if unrouted == 1 else "recipients"
+            problems.append(f"no route is meant for {unrouted} {what} in the queue; see `masqmail queue`")
         return {
             "version": __version__,
             "host": self.scheduler.rules.host_name,
@@ -79,7 +80,7 @@ class Operator:
         try:
             return plan_for(address, sender, self._directory, verdicts, self.scheduler.paused_routes())
         except ValueError as error:
-            raise HttpError(400, str(error)) from error
+            raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
 
     # --- links
 
@@ -87,7 +88,7 @@ class Operator:
         """Declares a link up or down, or gives it back to its detector; remembered until the next reboot."""
         if name not in self._links.verdicts():
             known = ", ".join(self._links.verdicts())
-            raise HttpError(404, f"there is no link {name!r}; there are {known}")
+            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no link {name!r}; there are {known}")
         match state:
             case "up":
                 await self._manual.declare(name, LinkState.UP)
@@ -96,37 +97,43 @@ class Operator:
             case "auto":
                 await self._manual.give_back(name)
             case _:
-                raise HttpError(400, f"a link is declared up, down or auto, not {state!r}")
+                raise HttpError(HTTPStatus.BAD_REQUEST, f"a link is declared up, down or auto, not {state!r}")
         return views.link(self._links.verdicts()[name])
 
     # --- flush
 
-    async def flush(self, routes: Collection[str] | None, *, assume_up: str, wait: bool) -> AsyncIterator[Json]:
+    async def flush(
+        self, routes: Collection[str] | None, *, assume_up: str, wait: bool
+    ) -> AsyncGenerator[object, None]:
         """Tries what can go over these routes (None: all) and tells how far it is; without `wait` once.
 
         `assume_up` names a link that is taken as up until everything that waits for it was tried once.
         """
-        delivered = self._desk.delivered
+        before = self._desk.ended.copy()
         await self._links.refresh()
         if assume_up:
             self.scheduler.assume_up(assume_up)
         try:
             await self.scheduler.flush(routes)
             if wait or assume_up:
-                async for _ in self._until_idle(routes):
-                    yield await self._progress(routes, delivered)
+                progress = await self._progress(routes, before)
+                while progress["waiting"] and not await self._is_idle(routes):
+                    yield progress
+                    progress = await self._progress(routes, before)
         finally:
             if assume_up:
                 self.scheduler.assume_no_more(assume_up)
-        yield await self._progress(routes, delivered)
+        yield await self._progress(routes, before)
 
     def routes_meant(self, link: str, route: str) -> set[str] | None:
         """The routes of a link, or one route, or None for all. Raises `HttpError` for what does not exist."""
         rules = self.scheduler.rules
         if route and rules.route(route) is None:
-            raise HttpError(404, f"there is no route {route!r}")
+            known = ", ".join(item.name for item in rules.routes) or "none"
+            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no route {route!r}; there are {known}")
         if link and link not in self._links.verdicts():
-            raise HttpError(404, f"there is no link {link!r}")
+            known = ", ".join(self._links.verdicts())
+            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no link {link!r}; there are {known}")
         if not (link or route):
             return None
         return {
@@ -135,41 +142,28 @@ class Operator:
             if (not route or item.name == route) and (not link or link in item.links)
         }
 
-    async def _until_idle(self, routes: Collection[str] | None) -> AsyncIterator[None]:
-        while True:
-            with anyio.move_on_after(PROGRESS_SECONDS):
-                await self.scheduler.wait_until_idle(routes)
-                return
-            yield
+    async def _is_idle(self, routes: Collection[str] | None) -> bool:
+        """Waits a moment for the end of all work over these routes."""
+        with anyio.move_on_after(PROGRESS_SECONDS):
+            await self.scheduler.wait_until_idle(routes)
+            return True
+        return False
 
-    async def _progress(self, routes: Collection[str] | None, delivered_before: int) -> dict[str, object]:
-        classes = await self._spool.classes()
-        waiting = sum(count for found, count in classes.items() if routes is None or set(found.routes) & set(routes))
-        return {"delivered": self._desk.delivered - delivered_before, "waiting": waiting}
+    async def _progress(self, routes: Collection[str] | None, before: Counter[tuple[str, Next]]) -> views.Document:
+        """How many recipients have ended over these routes since then, and how many still wait for them."""
+        ended = self._desk.ended - before
+        counts = await self._spool.counts()
+        waiting = counts.queued + counts.deferred
+        if routes is not None:
+            classes = await self._spool.classes()
+            meant = sum(count for found, count in classes.items() if not set(found.routes).isdisjoint(routes))
+            waiting = min(waiting, meant)  # as close as one gets without a look at each: a class has held ones too
+        return {
+            "delivered": _sum(ended, routes, Next.DELIVERED),
+            "failed": _sum(ended, routes, Next.FAILED),
+            "waiting": waiting,
+        }
 
-    # --- messages
 
-    async def act(self, action: str, queue_ids: Sequence[str], who: str) -> int:
-        """Does one thing to these messages and returns to how many."""
-        now = self._clock.now()
-        match action:
-            case "hold":
-                await self._spool.hold(queue_ids, f"held by {who}")
-                emit(MESSAGE_HELD, queue_ids=",".join(queue_ids), by=who)
-            case "release":
-                await self._spool.release(queue_ids)
-                emit(MESSAGE_RELEASED, queue_ids=",".join(queue_ids), by=who)
-            case "retry":
-                await self._spool.retry(queue_ids)
-            case "remove":
-                await self._spool.remove(queue_ids, now, f"removed by {who}")
-                emit(MESSAGE_REMOVED, queue_ids=",".join(queue_ids), by=who)
-            case "bounce":
-                await self._spool.hold(queue_ids, f"to be given back, says {who}")
-                for queue_id in queue_ids:
-                    if found := await self._spool.find(queue_id):
-                        await self._desk.bounce(found, who)
-            case _:
-                raise HttpError(404, f"messages cannot be {action}ed")
-        self.scheduler.note_classes(await self._spool.classes())
-        return len(queue_ids)
+def _sum(ended: Counter[tuple[str, Next]], routes: Collection[str] | None, how: Next) -> int:
+    return sum(count for (route, end), count in ended.items() if end is how and (routes is None or route in routes))

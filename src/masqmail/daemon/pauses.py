@@ -16,13 +16,17 @@ from masqmail.system.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """One next hop of one route that is left alone until `ends` (seconds of BOOTTIME)."""
+    """One next hop of one route that is left alone until `ends` (seconds of BOOTTIME).
+
+    `began` (seconds of MONOTONIC) and `began_at` are of the first failure in a row.
+    """
 
     route: str
     next_hop: str
     culprit: Culprit
     reason: str
     failures: int
+    began: float
     began_at: datetime
     ends: float
     ends_at: datetime
@@ -48,6 +52,7 @@ class Pauses:
             culprit=culprit,
             reason=reason,
             failures=failures,
+            began=before.began if before else self._clock.monotonic(),
             began_at=before.began_at if before else now,
             ends=self._clock.boottime() + wait.total_seconds(),
             ends_at=now + wait,
@@ -82,7 +87,14 @@ class Pauses:
         now = self._clock.boottime()
         return min((pause.ends for pause in self._pauses.values() if pause.ends > now), default=None)
 
-    def longer_than(self, age: timedelta) -> list[Pause]:
-        """Pauses of next hops that have not worked for longer than `age`."""
-        began_before = self._clock.now() - age
-        return [pause for pause in self._pauses.values() if pause.began_at <= began_before]
+    def trouble_of(self, route: str, next_hops: Collection[str], age: timedelta) -> Pause | None:
+        """The last failure when *no* next hop of a route has worked for that long, else None.
+
+        Only time in which this machine ran counts. A link of the route that comes up begins it anew.
+        """
+        known = [self._pauses.get((route, next_hop)) for next_hop in next_hops]
+        failed = [pause for pause in known if pause is not None]
+        began_before = self._clock.monotonic() - age.total_seconds()
+        if not failed or len(failed) < len(known) or max(pause.began for pause in failed) > began_before:
+            return None
+        return max(failed, key=lambda pause: pause.ends)

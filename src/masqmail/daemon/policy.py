@@ -12,7 +12,6 @@ from masqmail.daemon.directory import Directory
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Recipient
 from masqmail.mail.status import MAILBOX_UNKNOWN, RECIPIENT_OK, RELAYING_DENIED, SENDER_OK, Status
-from masqmail.net.tls import server_context
 from masqmail.proto.sasl import Credentials, hash_password, verify_password
 from masqmail.proto.smtp.command import Mail
 from masqmail.proto.smtp.session import Offers
@@ -32,13 +31,11 @@ MAX_SUBMITTED_RECIPIENTS = 100_000
 class NetworkPolicy:
     """For clients that connect over TCP."""
 
-    def __init__(self, configuration: Configuration, directory: Directory) -> None:
+    def __init__(self, configuration: Configuration, directory: Directory, tls: ssl.SSLContext | None) -> None:
         self._host_name = configuration.host.name
         self._smtp = configuration.smtp
         self._directory = directory
-        self._tls: ssl.SSLContext | None = None
-        if self._smtp.certificate is not None:
-            self._tls = server_context(self._smtp.certificate, self._smtp.private_key)
+        self._tls = tls
 
     def offers(self, session: Session) -> Offers:
         """AUTH is offered only under TLS or on loopback."""

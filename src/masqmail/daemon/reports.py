@@ -6,6 +6,7 @@ A report never causes another: one that cannot be delivered goes to the postmast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from logging import ERROR
 
 from masqmail.daemon.directory import Directory
 from masqmail.mail.address import Mailbox
@@ -112,7 +113,7 @@ class Reporter:
             return None
         if subject.reverse_path is not None:
             made = self._report(subject, action, about, subject.reverse_path, Kind.REPORT)
-            if any(recipient.state is State.QUEUED for recipient in made.recipients):
+            if _reaches_somebody(made):
                 return made
         if action is not Action.FAILED or subject.kind is Kind.NOTICE:
             return None
@@ -148,8 +149,10 @@ class Reporter:
             envid=subject.envid,
             smtputf8=subject.smtputf8,
         )
-        emit(REPORT_MADE, queue_id=queue_id, action=action.value, about=subject.queue_id, recipient=str(to))
-        return self._message(compose(report), queue_id, now, to, kind, smtputf8=subject.smtputf8)
+        made = self._message(compose(report), queue_id, now, to, kind, smtputf8=subject.smtputf8)
+        if _reaches_somebody(made):
+            emit(REPORT_MADE, queue_id=queue_id, action=action.value, about=subject.queue_id, recipient=str(to))
+        return made
 
     def _message(
         self, composed: Composed, queue_id: str, now: datetime, to: Mailbox, kind: Kind, *, smtputf8: bool
@@ -158,10 +161,9 @@ class Reporter:
         facts = MessageFacts(None, (), size_bytes)
         recipient = Recipient(to, Notify.FAILURE)
         expansion = expand(to, self._directory.book())
-        recipients = [found for _, found in self._directory.targets(recipient, expansion, facts)]
-        if kind is Kind.NOTICE and not any(found.state is State.QUEUED for found in recipients):
-            emit(INTERNAL_ERROR, queue_id=queue_id, reason="the postmaster has no mailbox, so a notice ends here")
-        return NewMessage(
+        mark = self._directory.rules.mark
+        recipients = [found for _, found in self._directory.targets(recipient, expansion, facts, mark)]
+        made = NewMessage(
             queue_id=queue_id,
             reverse_path=None,
             recipients=recipients,
@@ -174,3 +176,15 @@ class Reporter:
             smtputf8=smtputf8,
             kind=kind,
         )
+        if kind is Kind.NOTICE and not _reaches_somebody(made):
+            emit(
+                INTERNAL_ERROR,
+                level=ERROR,
+                queue_id=queue_id,
+                reason="a notice ends here: the postmaster has no mailbox",
+            )
+        return made
+
+
+def _reaches_somebody(message: NewMessage) -> bool:
+    return any(recipient.state is State.QUEUED for recipient in message.recipients)

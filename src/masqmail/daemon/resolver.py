@@ -6,11 +6,12 @@ report in the same transaction.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from logging import WARNING
 
-from masqmail.daemon.directory import LOCAL_CLASS, Directory, Key
+from masqmail.daemon.directory import Directory, Key
 from masqmail.daemon.reports import Reporter, Subject
 from masqmail.mail.dsn import Action
-from masqmail.mail.envelope import Envelope, Notify, Recipient
+from masqmail.mail.envelope import DEFAULT_NOTIFY, Envelope, Notify, Recipient
 from masqmail.mail.status import RECIPIENT_OK, Status
 from masqmail.routing.alias import AddressBook, expand
 from masqmail.routing.decide import MessageFacts
@@ -18,6 +19,7 @@ from masqmail.routing.route import QUEUE_ONLY, RouteClass
 from masqmail.spool.api import Kind, NewMessage, NewRecipient, TargetKind
 from masqmail.spool.intake import HeaderFacts, Resolution
 from masqmail.spool.states import State
+from masqmail.system.events import ALIAS_FAULTY, emit
 
 BAD_ADDRESS = Status(553, "5.1.3", "This is no address")
 
@@ -37,23 +39,25 @@ class Resolver:
         rules, book = self._directory.rules, self._directory.book()
         originators = facts.from_mailboxes if rules.asks_for_from else ()
         message = MessageFacts(envelope.reverse_path, originators, facts.size_bytes)
-        mark = QUEUE_ONLY if facts.queue_only or not rules.sends_at_once else ""
+        mark = QUEUE_ONLY if facts.queue_only else rules.mark
         found: dict[Key, NewRecipient] = {}
         expanded: list[Recipient] = []
         for recipient in envelope.recipients:
             expansion = expand(recipient.mailbox, book)
             child = recipient
-            if expansion.is_expanded and recipient.notify and Notify.SUCCESS in recipient.notify:
+            if expansion.is_expanded and expansion.targets and Notify.SUCCESS in asked_of(recipient.notify):
                 expanded.append(recipient)  # it gets its report now, RFC 3461 §5.2.7.3
-                child = replace(recipient, notify=recipient.notify & ~Notify.SUCCESS)
+                child = replace(recipient, notify=asked_of(recipient.notify) & ~Notify.SUCCESS)
             for key, resolved in self._directory.targets(child, expansion, message, mark):
-                found.setdefault(key, resolved)
+                found[key] = _merged(found[key], resolved) if key in found else resolved
         for text in facts.bad_recipients:
-            found.setdefault(("bad", text), _bad(text))
+            found.setdefault(("bad", text), self._bad(text))
         self._add_archive(found, facts, book, message, mark)
         recipients = list(found.values())
-        self._on_classes({item.route_class for item in recipients if item.state is State.QUEUED})
-        return Resolution(recipients, self._reports(envelope, facts, recipients, expanded))
+        reports = self._reports(envelope, facts, recipients, expanded)
+        stored = [*recipients, *(item for report in reports for item in report.recipients)]
+        self._on_classes({item.route_class for item in stored if item.state is State.QUEUED})
+        return Resolution(recipients, reports)
 
     def _add_archive(
         self, found: dict[Key, NewRecipient], facts: HeaderFacts, book: AddressBook, message: MessageFacts, mark: str
@@ -65,6 +69,8 @@ class Resolver:
         for key, resolved in self._directory.targets(copy, expand(archive, book), message, mark):
             if resolved.state is State.QUEUED:
                 found.setdefault(key, replace(resolved, reported=False))
+            else:
+                emit(ALIAS_FAULTY, level=WARNING, reason=f"archive_to: {resolved.reason}", queue_id=facts.queue_id)
 
     def _reports(
         self, envelope: Envelope, facts: HeaderFacts, recipients: list[NewRecipient], expanded: list[Recipient]
@@ -81,14 +87,26 @@ class Resolver:
         )
         return [report for report in made if report is not None]
 
+    def _bad(self, text: str) -> NewRecipient:
+        """Something in To, Cc or Bcc that is no address."""
+        return NewRecipient(
+            target=text,
+            original=text,
+            kind=TargetKind.MAILBOX,
+            route_class=self._directory.local_class,
+            state=State.FAILED,
+            status=BAD_ADDRESS,
+            reason=f"{text!r} in the header is no address",
+        )
 
-def _bad(text: str) -> NewRecipient:
-    return NewRecipient(
-        target=text,
-        original=text,
-        kind=TargetKind.MAILBOX,
-        route_class=LOCAL_CLASS,
-        state=State.FAILED,
-        status=BAD_ADDRESS,
-        reason=f"{text!r} in the header is no address",
-    )
+
+def asked_of(notify: Notify | None) -> Notify:
+    """What the originator asked to be told, RFC 3461 §4.1."""
+    return DEFAULT_NOTIFY if notify is None else notify
+
+
+def _merged(first: NewRecipient, second: NewRecipient) -> NewRecipient:
+    """One copy for two recipients of the envelope; whatever either asked to be told is told."""
+    if first.notify == second.notify:
+        return first
+    return replace(first, notify=asked_of(first.notify) | asked_of(second.notify))

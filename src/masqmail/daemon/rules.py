@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from masqmail.mail.address import Mailbox
 from masqmail.routing.local import LocalDomains
-from masqmail.routing.route import Route, Way
+from masqmail.routing.route import QUEUE_ONLY, Route, Way
 from masqmail.routing.schedule import Lifetime, RetrySchedule
 from masqmail.settings import HostPort
 
@@ -38,6 +38,11 @@ class Rules:
         conditions = [route.conditions for route in self.routes]
         asks = any(item.from_headers or item.not_from_headers for item in conditions)
         object.__setattr__(self, "asks_for_from", asks)
+
+    @property
+    def mark(self) -> str:
+        """What new recipients, and those that wait again, are marked with."""
+        return "" if self.sends_at_once else QUEUE_ONLY
 
     def route(self, name: str) -> Route | None:
         """The route of that name, if the configuration still has it."""

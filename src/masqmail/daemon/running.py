@@ -1,5 +1,6 @@
 """The daemon in its event loop: started, reloaded and ended by signals."""
 
+import encodings.idna  # noqa: F401  # these two are loaded lazily, when root's files may be out of reach
 import logging
 import os
 import signal
@@ -7,12 +8,13 @@ import socket
 from collections.abc import Callable
 
 import anyio
+import anyio._backends._asyncio
 from anyio.abc import TaskGroup, TaskStatus
 
 from masqmail import __version__
 from masqmail.config.model import Configuration
 from masqmail.daemon.wiring import Daemon
-from masqmail.net.errors import ListenFailure
+from masqmail.net.errors import NetError
 from masqmail.spool.api import SpoolError
 from masqmail.system import events
 from masqmail.system.notify import Notifier
@@ -25,7 +27,7 @@ def run(configuration: Configuration, load: Load, channel: socket.socket | None)
     try:
         return anyio.run(_main, configuration, load, channel)
     except BaseExceptionGroup as group:
-        expected, unexpected = group.split((ListenFailure, SpoolError, OSError))
+        expected, unexpected = group.split((NetError, SpoolError, OSError))
         if unexpected is not None:
             raise
         assert expected is not None

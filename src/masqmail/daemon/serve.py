@@ -53,14 +53,15 @@ def _cannot_start(error: Exception, status: int) -> int:
 
 def parent_settings_of(configuration: Configuration) -> ParentSettings:
     """What the privileged parent may be asked for."""
-    routes = configuration.routes.values()
+    passwords = [route.password_file for route in configuration.routes.values()]
+    smtp = configuration.smtp
     return ParentSettings(
         user=configuration.host.user,
         group=configuration.host.group,
         local=local_settings_of(configuration),
         alias_files=tuple(map(str, configuration.local.aliases)),
-        listen=(*configuration.smtp.listen, *configuration.smtp.tls_listen),
-        secret_files=tuple(str(route.password_file) for route in routes if route.password_file),
+        listen=(*smtp.listen, *smtp.tls_listen),
+        secret_files=tuple(str(path) for path in (*passwords, smtp.certificate, smtp.private_key) if path),
         directories=tuple((str(path), mode) for path, mode in _directories(configuration)),
     )
 

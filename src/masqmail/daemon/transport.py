@@ -1,12 +1,21 @@
 """How each route speaks to its next hops: its options, its password, and what is remembered of its hosts."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
-from masqmail.config.routes import HELO_BY_ADDRESS, RouteSection, Tls
+from masqmail.config.routes import HELO_BY_ADDRESS, LookUp, RouteSection, Tls
 from masqmail.daemon.secrets import SecretSource
 from masqmail.delivery.connect import Memory, Options, TlsMode
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials, Secret
 from masqmail.settings import HostPort
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """How direct delivery goes about a domain. Without `use_mx` it asks the host of that name alone."""
+
+    options: Options
+    use_mx: bool = True
 
 
 class Transports:
@@ -29,10 +38,11 @@ class Transports:
         section = self._sections[route]
         return self._options(section, section.tls_for(next_hop), await self._credentials(section))
 
-    async def direct_options(self, route: str) -> Options:
+    def direct(self, route: str) -> Direct:
         """For direct delivery: nobody logs in there."""
         section = self._sections[route]
-        return self._options(section, section.tls or Tls.OPPORTUNISTIC, None)
+        options = self._options(section, section.tls or Tls.OPPORTUNISTIC, None)
+        return Direct(options, use_mx=LookUp.MX in section.resolve)
 
     def forget_secret(self, route: str) -> None:
         """The password was refused: it is read anew the next time."""

@@ -64,7 +64,9 @@ class QueueView:
         if recipient.state is not State.QUEUED:
             return recipient.last_route or self._judge(recipient.route_class)[0] or None, recipient.reason
         route, reason = self._judge(recipient.route_class)
-        return route or None, "; ".join(part for part in (reason, recipient.reason) if part)
+        if recipient.reason and recipient.reason not in reason:
+            reason = f"{reason}; before: {recipient.reason}"
+        return route or None, reason
 
     def _judge(self, route_class: RouteClass) -> tuple[str, str]:
         if route_class not in self._judged:
@@ -74,15 +76,17 @@ class QueueView:
     def _judge_anew(self, route_class: RouteClass) -> tuple[str, str]:
         if route_class.is_local:
             return LOCAL_ROUTE, "due for local delivery"
+        if not self._scheduler.rules.routes:
+            return "", "no route to other hosts is configured"
         if not route_class.routes:
-            return "", "no route's conditions fit this message"
+            return "", "no route is meant for it (`masqmail explain` says why)"
         if route_class.mark == QUEUE_ONLY:
             return route_class.routes[0], "waits until somebody flushes the queue"
         choice = self._scheduler.choice(route_class)
         if choice.route is not None:
             return choice.route.name, f"due over route {choice.route.name}"
-        reasons = [f"route {item.route}: {item.reason}" for item in choice.considered]
-        return route_class.routes[0], "waits for " + "; ".join(reasons) if reasons else "waits for a route"
+        reasons = [f"route {item.route}, {item.reason}" for item in choice.considered]
+        return route_class.routes[0], "waits for " + "; ".join(reasons)
 
 
 def message_with_history(queued: QueuedMessage, view: QueueView, history: Iterable[HistoryEntry]) -> Document:
@@ -144,10 +148,11 @@ def _route(
     verdicts = [verdict for name in route.links if (verdict := verdict_of(name))]
     up = next((verdict for verdict in verdicts if verdict.is_up), None)
     pause = pauses.of_route(route.name, scheduler.rules.next_hop_names(route))
+    until = None
     if up is None:
         state, reason = "waiting", "; ".join(f"link {item.link}: {item.reason}" for item in verdicts)
     elif pause is not None:
-        state, reason = "paused", f"{pause.reason}; tried again at {instant(pause.ends_at)}"
+        state, reason, until = "paused", pause.reason, instant(pause.ends_at)
     else:
         state, reason = "ready", f"link {up.link} is up"
-    return {"name": route.name, "state": state, "reason": reason, "queued": queued}
+    return {"name": route.name, "state": state, "reason": reason, "queued": queued, "next_attempt_at": until}

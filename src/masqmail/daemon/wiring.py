@@ -18,6 +18,7 @@ from masqmail.config.model import Configuration, Sending
 from masqmail.config.routes import RouteSection
 from masqmail.daemon.agent import ParentAgent, ThreadAgent
 from masqmail.daemon.aliasfiles import AliasFiles
+from masqmail.daemon.certificate import load_certificate
 from masqmail.daemon.control import Control, Masters
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.directory import Directory
@@ -125,7 +126,7 @@ class Daemon:
             stack.push_async_callback(self.spool.close)
             await self._recover()
             async with anyio.create_task_group() as tasks:
-                self._assemble(self.spool, tasks)
+                await self._assemble(self.spool, tasks)
                 await self._start(tasks)
                 on_ready()
                 await self._stop.wait()
@@ -146,7 +147,7 @@ class Daemon:
 
     # --- made once
 
-    def _assemble(self, spool: Spool, tasks: TaskGroup) -> None:
+    async def _assemble(self, spool: Spool, tasks: TaskGroup) -> None:
         """Makes every part and tells each whom it works with."""
         configuration, clock = self.configuration, self.clock
         rules = rules_of(configuration)
@@ -166,7 +167,7 @@ class Daemon:
         self.lanes = Lanes(spool, self.desk, self.pauses, self._transports(), self.agent, self.names)
         self.users = LocalUsers(configuration, self.directory, SystemAccounts())
         self.local_service = Service(SubmissionPolicy(self.users), self.intake, clock)
-        self.network_service = Service(NetworkPolicy(configuration, self.directory), self.intake, clock)
+        self.network_service = Service(await self._network_policy(configuration), self.intake, clock)
         self.operator = Operator(
             self.scheduler, spool, self.board, self.manual_links, self.pauses, self.directory, self.desk, clock
         )
@@ -184,6 +185,10 @@ class Daemon:
     def _detectors(self) -> dict[str, Detector]:
         links = self.configuration.links
         return {name: DETECTORS[link.detect](name, link.options, self.clock) for name, link in links.items()}
+
+    async def _network_policy(self, configuration: Configuration) -> NetworkPolicy:
+        parent = self.agent if isinstance(self.agent, ParentAgent) else None
+        return NetworkPolicy(configuration, self.directory, await load_certificate(configuration.smtp, parent))
 
     def _transports(self) -> Transports:
         return Transports(self.configuration.routes, self.configuration.host.name, self.secrets.read)
@@ -231,7 +236,7 @@ class Daemon:
 
     async def reconfigure(self, configuration: Configuration) -> None:
         """Goes on with another configuration. Raises, and changes nothing, when it cannot be used."""
-        network = NetworkPolicy(configuration, self.directory)
+        network = await self._network_policy(configuration)
         await self.listeners.change(configuration)
         self.configuration = configuration
         rules = rules_of(configuration)

@@ -25,8 +25,8 @@ _TOKEN = re.compile(
     rb"""
       (?P<space>   [ \t\r\n]++ )
     | (?P<comma>   ,[, \t\r\n]*+ )
-    | (?P<quoted>  "(?:[^"\\]++|\\.)*+" )
-    | (?P<literal> \[(?:[^\[\]\\]++|\\.)*+\] )
+    | (?P<quoted>  "(?>(?:[^"\\]++|\\.)*)" )
+    | (?P<literal> \[(?>(?:[^\[\]\\]++|\\.)*)\] )
     | (?P<special> [<>@:;.] )
     | (?P<atom>    [^\x00-\x20()<>\[\]:;@\\,."\x7f]++ )
     | (?P<bad>     [\x00-\x08\x0b\x0c\x0e-\x1f\x7f)\]\\]++ )
@@ -34,7 +34,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _IN_COMMENT = re.compile(rb"\\.|\(++|\)++", re.DOTALL)
-_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_QUOTED = re.compile(r'"((?>(?:[^"\\]++|\\.)*))"', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _LINE_ENDS = re.compile(r"[\r\n]+")
 

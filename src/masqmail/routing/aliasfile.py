@@ -78,12 +78,12 @@ class AliasTable:
         return self._exact.get(name) if match_case else self._folded.get(name.lower())
 
 
-_NAME = re.compile(r'(?:"((?:[^"\\]++|\\.)*+)"\s*+|([^":]*+)):(.*)', re.DOTALL)
-_TARGET = re.compile(r'(?:[^",\\]++|"(?:[^"\\]++|\\.)*+"|\\.?)*+', re.DOTALL)
-_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_NAME = re.compile(r'(?:"((?>(?:[^"\\]++|\\.)*))"\s*+|([^":]*+)):(.*)', re.DOTALL)
+_TARGET = re.compile(r'(?>(?:[^",\\]++|"(?>(?:[^"\\]++|\\.)*)"|\\.?)*)', re.DOTALL)
+_QUOTED = re.compile(r'"((?>(?:[^"\\]++|\\.)*))"', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
-_WORD_PART = r"""(?:[^\s'"\\]++|'[^']*+'|"(?:[^"\\]++|\\.)*+"|\\.)"""
-_WORD = re.compile(rf"\s*+({_WORD_PART}++)(?=\s|$)\s*+", re.DOTALL)
+_WORD_PART = r"""(?:[^\s'"\\]++|'[^']*+'|"(?>(?:[^"\\]++|\\.)*)"|\\.)"""
+_WORD = re.compile(rf"\s*+((?>{_WORD_PART}+))(?=\s|$)\s*+", re.DOTALL)
 _PART = re.compile(_WORD_PART, re.DOTALL)
 
 _INCLUDE = ":include:"

@@ -27,7 +27,7 @@ HEADER_TOO_BIG = Status(552, "5.3.4", f"The header section is larger than {HEADE
 NO_RECIPIENTS = Status(554, "5.1.0", "The message has no recipients")
 
 # Complete lines that begin a field or continue one. The first line of a message cannot continue anything.
-_FIELD_LINES = re.compile(rb"(?:(?:[ \t]|[!-9;-~]++[ \t]*+:)[^\n]*+\n)*+")
+_FIELD_LINES = re.compile(rb"(?>(?:(?:[ \t]|[!-9;-~]++[ \t]*+:)[^\n]*+\n)*)")
 
 
 class Refused(Exception):

@@ -1,0 +1,55 @@
+"""One running worker's view of what it may work on; asked anew at each lease."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from masqmail.spool.api import Lease
+
+LaneKey = tuple[str, str]  # route, domain (empty: a smarthost or the local lane)
+GiveLeases = Callable[["Lane", int, int], Awaitable[list[Lease]]]
+
+
+class Lane:
+    """What the scheduler gives to whoever does the work of one next hop."""
+
+    def __init__(self, key: LaneKey, give_leases: GiveLeases) -> None:
+        self.key = key
+        self.did_something = False
+        self._give_leases = give_leases
+        self._more = anyio.Event()
+
+    @property
+    def route_name(self) -> str:
+        return self.key[0]
+
+    @property
+    def domain(self) -> str | None:
+        return self.key[1] or None
+
+    async def lease(self, *, max_messages: int, max_bytes: int) -> list[Lease]:
+        """The next of this lane's work, oldest first.
+
+        Not to be cancelled half-way: a lease that the spool gave and nobody received would never end.
+        """
+        self._more = anyio.Event()
+        with anyio.CancelScope(shield=True):
+            leases = await self._give_leases(self, max_messages, max_bytes)
+        self.did_something |= bool(leases)
+        return leases
+
+    def nudge(self) -> None:
+        """There may be more work."""
+        self._more.set()
+
+    @property
+    def was_nudged(self) -> bool:
+        """Whether more work may have come since the last lease."""
+        return self._more.is_set()
+
+    async def wait_for_work(self, timeout_seconds: float) -> bool:
+        """Waits until there may be more work; False when none came in time."""
+        with anyio.move_on_after(timeout_seconds):
+            await self._more.wait()
+            return True
+        return False

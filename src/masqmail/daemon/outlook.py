@@ -1,0 +1,88 @@
+"""What could be sent now: today's rules held against the links and pauses of this moment."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from masqmail.daemon.pauses import Pauses
+from masqmail.daemon.rules import Rules
+from masqmail.links.board import LinkBoard
+from masqmail.routing.decide import Choice, choose, is_usable
+from masqmail.routing.link import LinkState, Verdict
+from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
+
+
+class Outlook:
+    """Answers by class and by route; keeps nothing but the links that somebody wants taken as up."""
+
+    def __init__(self, rules: Rules, links: LinkBoard, pauses: Pauses) -> None:
+        self.rules = rules
+        self._links = links
+        self._pauses = pauses
+        self._assumed_up: Counter[str] = Counter()
+
+    def assume_up(self, link: str) -> None:
+        """Takes a link as up until `assume_no_more` was called as often."""
+        self._assumed_up[link] += 1
+
+    def assume_no_more(self, link: str) -> None:
+        self._assumed_up[link] -= 1
+
+    def choice(self, route_class: RouteClass) -> Choice:
+        """Which route a class would take now, and why not the others."""
+        return choose(route_class, self.rules.by_name, self._verdicts(), self.paused_routes())
+
+    def is_open(self, route_name: str) -> bool:
+        """Whether a route could be used now: a link of it is up and it is not paused."""
+        return self.choice(RouteClass((route_name,))).route is not None
+
+    def has_link(self, route: Route) -> bool:
+        """Whether a link of the route is up, paused or not."""
+        verdicts = self._verdicts()
+        return any(name in verdicts and verdicts[name].is_up for name in route.links)
+
+    def paused_routes(self) -> dict[str, str]:
+        """The reason for each route all of whose next hops are left alone now."""
+        paused = {}
+        for route in self.rules.routes:
+            pause = self._pauses.of_route(route.name, self.rules.next_hop_names(route))
+            if pause:
+                paused[route.name] = pause.reason
+        return paused
+
+    def by_route(self, classes: Iterable[RouteClass]) -> dict[str, list[RouteClass]]:
+        """For each route that can be used now, the classes whose choice it is."""
+        links, paused = self._verdicts(), self.paused_routes()
+        found: dict[str, list[RouteClass]] = {}
+        for route_class in classes:
+            if route_class.is_local:
+                found.setdefault(LOCAL_ROUTE, []).append(route_class)
+            elif self._is_current(route_class):
+                choice = choose(route_class, self.rules.by_name, links, paused)
+                if choice.route is not None:
+                    found.setdefault(choice.route.name, []).append(route_class)
+        return found
+
+    def usable(self, classes: Iterable[RouteClass]) -> list[RouteClass]:
+        """The classes for whose recipients time counts now: not while they wait for somebody to flush."""
+        links, paused = self._verdicts(), self.paused_routes()
+        return [
+            item
+            for item in classes
+            if (item.is_local or self._is_current(item)) and is_usable(item, self.rules.by_name, links, paused)
+        ]
+
+    def with_ended_runs(self, classes: Iterable[RouteClass]) -> list[RouteClass]:
+        """The classes that have used a route in this run and can use none of the others now."""
+        return [item for item in classes if item.tried and self._is_current(item) and self.choice(item).route is None]
+
+    def _is_current(self, route_class: RouteClass) -> bool:
+        """Whether a class is one of today's rules and nothing else holds it back."""
+        return route_class.generation == self.rules.generation and not route_class.mark
+
+    def _verdicts(self) -> dict[str, Verdict]:
+        verdicts = self._links.verdicts()
+        for link, count in self._assumed_up.items():
+            if count > 0 and link in verdicts:
+                verdicts[link] = replace(verdicts[link], state=LinkState.UP, reason="taken as up for this flush")
+        return verdicts

@@ -1,0 +1,308 @@
+"""The control socket: who may ask what, and the documents that come back."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from masqmail.daemon.control import SLICE
+from masqmail.daemon.http import HttpError
+from masqmail.spool.states import State
+from support.controlroom import ANN, DAEMON_UID, HELPER, JOHN, ControlRoom, control_room
+
+pytestmark = pytest.mark.anyio
+
+
+async def _refused(
+    room: ControlRoom, method: str, path: str, uid: int | None = 0, **document: object
+) -> tuple[int, str]:
+    with pytest.raises(HttpError) as refused:
+        await room.ask(method, path, uid, **document)
+    return refused.value.status, refused.value.text
+
+
+async def _states(room: ControlRoom) -> dict[str, list[str]]:
+    listed = await room.spool.listing()
+    return {item.message.queue_id: [recipient.state.value for recipient in item.recipients] for item in listed}
+
+
+async def _queue(room: ControlRoom, path: str = "/v1/queue", uid: int = 0) -> list[str]:
+    return [message["id"] for message in json.loads(await room.ask("GET", path, uid))]
+
+
+# --- who sees what
+
+
+@pytest.mark.parametrize("uid", [0, DAEMON_UID, HELPER])
+async def test_root_and_the_daemons_user_and_group_see_everything(uid: int) -> None:
+    async with control_room() as room:
+        await room.accept("1", owner_uid=JOHN)
+        await room.accept("2")
+        assert await _queue(room, uid=uid) == ["1", "2"]
+        assert (await room.ask("GET", "/v1/queue/2", uid))["id"] == "2"
+        assert len(await room.ask("GET", "/v1/log", uid)) == 2
+
+
+async def test_others_see_their_own_messages() -> None:
+    async with control_room() as room:
+        await room.accept("1", owner_uid=JOHN)
+        await room.accept("2", owner_uid=ANN)
+        await room.accept("3")
+        assert await _queue(room, uid=JOHN) == ["1"]
+        assert await room.ask("GET", "/v1/queue/1/body", JOHN) == b"Hello\r\n"
+        assert [entry["event"] for entry in await room.ask("GET", "/v1/log?id=1", JOHN)] == ["received"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "document"),
+    [
+        ("GET", "/v1/queue/2", {}),
+        ("GET", "/v1/queue/2/headers", {}),
+        ("GET", "/v1/queue/2/body", {}),
+        ("GET", "/v1/log", {}),
+        ("GET", "/v1/log?id=2", {}),
+        ("GET", "/v1/explain?address=root", {}),
+        ("POST", "/v1/queue/remove", {"ids": ["1", "2"]}),
+        ("POST", "/v1/queue/hold", {"ids": ["1"]}),
+        ("POST", "/v1/queue/release", {"ids": ["1"]}),
+        ("POST", "/v1/queue/retry", {"ids": ["1"]}),
+        ("POST", "/v1/queue/bounce", {"ids": ["1"]}),
+        ("POST", "/v1/link/dsl", {"state": "up"}),
+        ("POST", "/v1/flush", {}),
+    ],
+)
+@pytest.mark.parametrize("uid", [JOHN, None])
+async def test_others_are_refused_the_rest(
+    uid: int | None, method: str, path: str, document: dict[str, object]
+) -> None:
+    async with control_room() as room:
+        await room.accept("1", owner_uid=JOHN)
+        await room.accept("2", owner_uid=ANN)
+        assert (await _refused(room, method, path, uid, **document))[0] == 403
+        assert await _states(room) == {"1": ["queued"], "2": ["queued"]}
+
+
+async def test_others_remove_their_own_messages_and_no_others() -> None:
+    async with control_room() as room:
+        for queue_id, owner in (("1", JOHN), ("2", ANN), ("3", JOHN), ("4", None)):
+            await room.accept(queue_id, owner_uid=owner)
+        assert await room.ask("POST", "/v1/queue/remove", JOHN, ids=["1"]) == {"messages": 1, "unknown": []}
+        assert await room.ask("POST", "/v1/queue/remove", JOHN, all=True) == {"messages": 1, "unknown": []}
+        assert set(await _states(room)) == {"2", "4"}
+
+
+async def test_everybody_sees_the_status_but_not_what_is_wrong_inside() -> None:
+    async with control_room() as room:
+        room.operator.problems.append(lambda: ["the alias file /etc/aliases cannot be read"])
+        await room.accept("1")
+        own, full = await room.ask("GET", "/v1/status", JOHN), await room.ask("GET", "/v1/status")
+        assert own["queue"]["messages"] == 1
+        assert (len(own["problems"]), len(full["problems"])) == (0, 1)
+        assert [link["name"] for link in await room.ask("GET", "/v1/link", JOHN)][-2:] == ["dsl", "wifi"]
+
+
+# --- the queue
+
+
+async def test_the_whole_queue_or_a_page_of_it() -> None:
+    async with control_room() as room:
+        for number in range(SLICE + 5):
+            await room.accept(f"{number:03}")
+        assert len(await _queue(room)) == SLICE + 5
+        assert await _queue(room, "/v1/queue?limit=2&after=003") == ["004", "005"]
+        assert await _queue(room, f"/v1/queue?limit={SLICE + 2}&after=001") == [
+            f"{n:03}" for n in range(2, SLICE + 4)
+        ]
+        assert await _queue(room, "/v1/queue?limit=0") == []
+        assert (await _refused(room, "GET", "/v1/queue?limit=-1"))[0] == 400
+
+
+async def test_headers_and_body_as_they_are() -> None:
+    async with control_room() as room:
+        await room.accept("1", header=b"Subject: \xff\r\n", body=b"")
+        assert await room.ask("GET", "/v1/queue/1/headers") == b"Subject: \xff\r\n"
+        assert await room.ask("GET", "/v1/queue/1/body") == b""
+
+
+async def test_a_big_body_comes_in_pieces_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    file = tmp_path / "body"
+    file.write_bytes(b"0123456789" * 100_000)
+    async with control_room() as room:
+        await room.accept("1")
+        found = await room.spool.find("1")
+        assert found is not None
+        stored = replace(found, message=replace(found.message, body=file))
+
+        async def find(queue_id: str) -> object:
+            return stored
+
+        monkeypatch.setattr(room.spool, "find", find)
+        assert await room.ask("GET", "/v1/queue/1/body") == file.read_bytes()
+        file.unlink()
+        assert (await _refused(room, "GET", "/v1/queue/1/body"))[0] == 404
+
+
+async def test_a_message_that_is_not_there() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        await room.ask("POST", "/v1/queue/remove", ids=["1"])
+        assert await _refused(room, "GET", "/v1/queue/2") == (404, "there is no message 2 in the queue")
+        status, text = await _refused(room, "GET", "/v1/queue/1")
+        assert (status, text) == (404, "message 1 has left the queue; `masqmail log 1` says what became of it")
+        assert await _refused(room, "GET", "/v1/queue/1", JOHN) == (404, "there is no message 1 in the queue")
+        assert [entry["event"] for entry in await room.ask("GET", "/v1/log?id=1")] == ["received", "removed"]
+        assert (await _refused(room, "GET", "/v1/log?id=2"))[0] == 404
+
+
+# --- actions
+
+
+async def test_messages_really_changed_are_counted_and_unknown_ones_named() -> None:
+    async with control_room() as room:
+        await room.accept("1", "ann@net.example", "bob@net.example")
+        await room.accept("2")
+        assert await room.ask("POST", "/v1/queue/hold", ids=["1", "nope", "1"]) == {
+            "messages": 1,
+            "unknown": ["nope"],
+        }
+        assert await room.ask("POST", "/v1/queue/hold", ids=["1", "2"]) == {"messages": 1, "unknown": []}
+        assert await _states(room) == {"1": ["held", "held"], "2": ["held"]}
+        assert await room.ask("POST", "/v1/queue/release", all=True) == {"messages": 2, "unknown": []}
+        assert await room.ask("POST", "/v1/queue/release", all=True) == {"messages": 0, "unknown": []}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "held"),
+    [
+        ({"sender": "*@home.example"}, ["1", "3"]),
+        ({"sender": "<>"}, ["2"]),
+        ({"recipient": "bob@*"}, ["2"]),
+        ({"route": "backup"}, ["1", "2"]),
+        ({"route": "backup", "sender": "john"}, ["1"]),
+        ({"older_than": "90m"}, ["1"]),
+        ({"older_than": "10m"}, ["1", "2"]),
+        ({"ids": ["1", "3"], "route": "backup"}, ["1"]),
+        ({"all": True}, ["1", "2", "3"]),
+        ({"all": True, "ids": []}, []),
+    ],
+)
+async def test_conditions_select_messages(conditions: dict[str, object], held: list[str]) -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        room.clock.advance(timedelta(hours=1))
+        await room.accept("2", "bob@net.example", sender="<>")
+        room.clock.advance(timedelta(hours=1))
+        await room.accept("3", routes=("gmx",))
+        await room.ask("POST", "/v1/queue/hold", **conditions)
+        assert [name for name, states in (await _states(room)).items() if states == ["held"]] == held
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        ({}, 400),
+        ({"all": False}, 400),
+        ({"all": 1}, 400),
+        ({"ids": "1"}, 400),
+        ({"ids": [1]}, 400),
+        ({"sender": 5}, 400),
+        ({"older_than": "yesterday"}, 400),
+        ({"older_than": "99999d"}, 400),
+        ({"route": "gxm"}, 404),
+    ],
+)
+async def test_a_selection_that_cannot_be_meant_changes_nothing(document: dict[str, object], status: int) -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        assert (await _refused(room, "POST", "/v1/queue/remove", **document))[0] == status
+        assert await _states(room) == {"1": ["queued"]}
+
+
+async def test_what_is_being_sent_is_held_when_it_comes_back() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        [lease] = await room.spool.lease("x", list(await room.spool.classes()), now=room.clock.now())
+        assert (await room.ask("POST", "/v1/queue/hold", ids=["1"]))["messages"] == 1
+        shown = (await room.ask("GET", "/v1/queue/1"))["recipients"][0]
+        assert (shown["state"], shown["reason"]) == ("queued", "being sent now")
+        room.desk.give_back([lease])
+        assert await _states(room) == {"1": ["held"]}
+
+
+async def test_retry_also_frees_what_waits_for_a_flush() -> None:
+    async with control_room() as room:
+        await room.accept("1", mark="queue-only")
+        assert (await room.ask("POST", "/v1/queue/retry", ids=["1"]))["messages"] == 1
+        assert [found.mark for found in await room.spool.classes()] == [""]
+
+
+async def test_bounce_gives_a_message_back_with_a_report() -> None:
+    async with control_room() as room:
+        await room.accept("1", "ann@net.example", "bob@net.example")
+        assert (await room.ask("POST", "/v1/queue/bounce", ids=["1"]))["messages"] == 1
+        [report] = await room.spool.listing()
+        assert report.message.reverse_path is None
+        assert report.recipients[0].original == "john@home.example"
+        events = [entry["event"] for entry in await room.ask("GET", "/v1/log?id=1")]
+        assert events == ["received", "held", "failed", "failed"]
+
+
+async def test_a_report_is_not_answered_with_a_report() -> None:
+    async with control_room() as room:
+        await room.accept("1", sender="<>")
+        assert (await room.ask("POST", "/v1/queue/bounce", ids=["1"]))["messages"] == 1
+        assert await _states(room) == {}
+
+
+async def test_what_is_being_sent_is_not_given_back() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        [lease] = await room.spool.lease("x", list(await room.spool.classes()), now=room.clock.now())
+        assert (await room.ask("POST", "/v1/queue/bounce", ids=["1"]))["messages"] == 0
+        room.desk.give_back([lease])
+        assert await _states(room) == {"1": [State.QUEUED.value]}
+
+
+# --- the rest
+
+
+async def test_links_are_declared_and_given_back() -> None:
+    async with control_room() as room:
+        up = await room.ask("POST", "/v1/link/dsl", state="up")
+        assert (up["name"], up["state"], up["source"]) == ("dsl", "up", "manual")
+        assert (await room.ask("POST", "/v1/link/dsl", state="auto"))["state"] == "down"
+        assert await _refused(room, "POST", "/v1/link/dls", state="up") == (
+            404,
+            "there is no link 'dls'; there are internet, always, dsl, wifi",
+        )
+        assert (await _refused(room, "POST", "/v1/link/dsl", state="sideways"))[0] == 400
+        assert (await _refused(room, "POST", "/v1/link/dsl"))[0] == 400
+
+
+async def test_an_explanation_by_the_verdicts_of_this_moment() -> None:
+    async with control_room() as room:
+        await room.ask("POST", "/v1/link/wifi", state="up")
+        found = await room.ask("GET", "/v1/explain?address=ann@net.example&sender=<>")
+        assert (found["address"], found["sender"], found["local"]) == ("ann@net.example", "<>", False)
+        [plan] = found["plan"]
+        assert (plan["action"], plan["route"], plan["link"]) == ("deliver-remote", "backup", "wifi")
+        assert [(item["route"], item["taken"]) for item in plan["considered"]] == [("gmx", False), ("backup", True)]
+        assert (await _refused(room, "GET", "/v1/explain?address=a@@b"))[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/v2/status"), ("POST", "/v1/status"), ("POST", "/v1/queue/eat"), ("GET", "/v1/flush")],
+)
+async def test_what_is_not_there_is_said_to_be_not_there(method: str, path: str) -> None:
+    async with control_room() as room:
+        assert (await _refused(room, method, path))[0] == 404
+
+
+async def test_a_flush_of_what_does_not_exist_is_refused_before_it_begins() -> None:
+    async with control_room() as room:
+        for document in ({"route": "gxm"}, {"link": "dls"}, {"assume_up": "dls"}):
+            assert (await _refused(room, "POST", "/v1/flush", **document))[0] == 404

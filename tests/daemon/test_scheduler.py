@@ -1,0 +1,479 @@
+"""When what is sent over which route."""
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+from support.assembly import (
+    BACKUP_HOP,
+    DAY,
+    GREYLISTED,
+    HOUR,
+    MINUTE,
+    Assembly,
+    direct,
+    rules,
+    says,
+    smarthost,
+    takes_all,
+)
+
+from masqmail.daemon.scheduler import MAX_DIRECT_LANES
+from masqmail.delivery.job import Transaction
+from masqmail.delivery.smtp import SessionEnd
+from masqmail.mail.outcome import Culprit, Outcome
+from masqmail.routing.link import LinkState
+from masqmail.routing.route import QUEUE_ONLY
+from masqmail.settings import Pattern
+from masqmail.spool.states import State
+
+pytestmark = pytest.mark.anyio
+
+NO_CONNECTION = SessionEnd(Culprit.CONNECTION, "connection refused")
+
+
+async def test_new_mail_goes_at_once_over_a_link_that_is_up() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        await daemon.accept("m1", "bob@far.example", "eve@far.example")
+        assert daemon.peers.taken == [("m1", "bob@far.example"), ("m1", "eve@far.example")]
+        assert daemon.states() == []
+
+
+async def test_nothing_goes_while_the_link_is_down_and_everything_when_it_comes_up() -> None:
+    async with Assembly(rules(smarthost()), up=(), down=("dsl",)).running() as daemon:
+        await daemon.accept("m1", "bob@far.example")
+        await daemon.advance(HOUR)
+        assert daemon.peers.calls == []
+        await daemon.link("dsl", LinkState.UP)
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_a_link_that_comes_up_starts_what_is_not_due_for_long() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        assert daemon.states() == [State.DEFERRED]
+        daemon.peers.answer = takes_all
+        await daemon.link("dsl", LinkState.DOWN)
+        await daemon.advance(timedelta(seconds=10))
+        await daemon.link("dsl", LinkState.UP)
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_a_link_that_comes_up_leaves_the_waits_of_other_routes_alone() -> None:
+    elsewhere = smarthost("other", ("umts",))
+    async with Assembly(rules(elsewhere), up=("umts",), down=("dsl",)).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        await daemon.advance(timedelta(seconds=10))
+        await daemon.link("dsl", LinkState.UP)
+        assert len(daemon.peers.calls) == 1
+
+
+async def test_it_is_tried_again_when_due_and_not_before() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        await daemon.advance(timedelta(seconds=59))
+        assert len(daemon.peers.calls) == 1
+        await daemon.advance(timedelta(seconds=1))
+        assert len(daemon.peers.calls) == 2
+        await daemon.advance(timedelta(seconds=299))
+        assert len(daemon.peers.calls) == 2
+        await daemon.advance(timedelta(seconds=1))
+        assert len(daemon.peers.calls) == 3
+
+
+async def test_a_wake_is_good_for_one_attempt_although_the_clock_was_set_back() -> None:
+    """Measured by the new time every attempt since would seem older than the wake."""
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.link("dsl", LinkState.UP)
+        daemon.clock.set_now(daemon.clock.now() - 2 * HOUR)
+        await daemon.accept("m1", "bob@far.example")
+        assert len(daemon.peers.calls) == 1
+
+
+async def test_a_pause_ends_by_itself_and_then_the_mail_goes() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = NO_CONNECTION
+        await daemon.accept("m1", "bob@far.example")
+        assert daemon.scheduler.paused_routes() == {"isp": "connection refused"}
+        del daemon.peers.ends["mail.isp.example"]
+        await daemon.advance(timedelta(seconds=59))
+        assert daemon.peers.taken == []
+        await daemon.advance(timedelta(seconds=1))
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+        assert daemon.scheduler.paused_routes() == {}
+
+
+async def test_a_link_that_comes_up_ends_the_pauses_of_its_routes() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = NO_CONNECTION
+        await daemon.accept("m1", "bob@far.example")
+        daemon.peers.ends.clear()
+        await daemon.link("dsl", LinkState.UP)
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+# --- nothing spins, no wake is lost
+
+
+async def test_a_quiet_daemon_asks_for_work_a_few_times_an_hour_at_most() -> None:
+    async with Assembly(rules(smarthost(), smarthost("b", ("umts",))), up=("dsl", "umts")).running() as daemon:
+        await daemon.accept("m1", "bob@far.example")
+        asked = daemon.spool.leases_asked
+        await daemon.advance(10 * MINUTE)
+        assert daemon.spool.leases_asked - asked <= 20  # a look per minute for either route
+
+
+@pytest.mark.parametrize(
+    "end", [SessionEnd(), SessionEnd(Culprit.TLS, "bad certificate"), RuntimeError("a bug"), NO_CONNECTION]
+)
+async def test_a_connection_of_no_use_pauses_its_next_hop(end: SessionEnd | Exception) -> None:
+    """Also one that the server closes without a word of complaint."""
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = end
+        await daemon.accept("m1", "bob@far.example")
+        assert len(daemon.peers.calls) == 1
+        assert list(daemon.scheduler.paused_routes()) == ["isp"]
+        assert daemon.states() == [State.QUEUED]
+        assert daemon.recipients()[0].attempts == 0
+
+
+async def test_two_lanes_that_end_in_turns_do_not_wake_each_other_for_ever() -> None:
+    routes = rules(
+        smarthost("a", conditions=_only("*@a.example")), smarthost("b", ("umts",), conditions=_only("*@b.example"))
+    )
+    daemon = Assembly(routes, up=("dsl", "umts"))
+    await daemon.accept("m1", "x@a.example", "x@b.example", tell=False)
+    ended = 0
+
+    async def run_lane(lane: Any) -> None:
+        nonlocal ended
+        while await lane.lease(max_messages=1, max_bytes=1):
+            pass
+        for _ in range(3 if lane.route_name == "a" else 2):
+            await anyio.lowlevel.checkpoint()
+        ended += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.scheduler.run, run_lane, daemon.desk.end_runs)
+        for _ in range(20):
+            daemon.scheduler.wake()
+            await anyio.lowlevel.checkpoint()
+        await daemon.settle()
+        assert ended < 40
+        tasks.cancel_scope.cancel()
+
+
+def _only(pattern: str) -> Any:
+    from masqmail.routing.route import Conditions
+
+    return Conditions(recipients=(Pattern(pattern),))
+
+
+async def test_work_that_comes_while_a_lane_ends_is_not_forgotten() -> None:
+    daemon = Assembly(rules(smarthost()))
+    seen: list[str] = []
+
+    async def run_lane(lane: Any) -> None:
+        leases = await lane.lease(max_messages=1, max_bytes=1)
+        if not leases and not seen:
+            await daemon.accept("late", "bob@far.example", tell=False)
+            daemon.scheduler.note_classes({daemon.remote("bob@far.example").route_class})
+        for lease in leases:
+            seen.append(lease.message.queue_id)
+            daemon.desk.settle(lease, daemon.rules.routes[0], [takes_all(None, "")] * len(lease.recipients))  # type: ignore[arg-type]
+
+    await daemon.accept("first", "ann@far.example", tell=False)
+    seen_first = daemon.rules.routes[0]
+    assert seen_first.name == "isp"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.scheduler.run, run_lane, daemon.desk.end_runs)
+        await daemon.settle()
+        seen.clear()
+        daemon.scheduler.wake()
+        await daemon.settle()
+        assert seen == ["late"]
+        tasks.cancel_scope.cancel()
+
+
+async def test_mail_that_comes_while_the_scheduler_looks_is_not_forgotten() -> None:
+    daemon = Assembly(rules(smarthost()))
+    original, came = daemon.spool.advance, False
+
+    def advance(seconds: float, usable: Any) -> Any:
+        nonlocal came
+        if not came:
+            came = True
+            daemon.spool.accept([])  # anything else goes on meanwhile
+            daemon.scheduler.note_classes({daemon.remote("bob@far.example").route_class})
+        return original(seconds, usable)
+
+    async with daemon.running():
+        await daemon.accept("m1", "ann@far.example")
+        daemon.spool.advance = advance  # type: ignore[method-assign]
+        await daemon.accept("m2", "bob@far.example", tell=False)
+        await daemon.advance(MINUTE)
+        assert came
+        assert ("m2", "bob@far.example") in daemon.peers.taken
+
+
+async def test_what_becomes_due_while_the_scheduler_looks_is_not_forgotten() -> None:
+    """Due after the lanes looked and before the sleep was computed."""
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        daemon.peers.answer = takes_all
+        original = daemon.spool.next_due
+
+        def next_due(classes: Any, *, after: Any) -> Any:
+            daemon.clock.advance(MINUTE)  # it takes long
+            daemon.spool.next_due = original  # type: ignore[method-assign]
+            return original(classes, after=after)
+
+        daemon.spool.next_due = next_due  # type: ignore[method-assign]
+        daemon.scheduler.wake()
+        await daemon.settle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+# --- several routes
+
+
+def two_routes(**first: Any) -> Any:
+    return rules(smarthost("a", ("dsl",), **first), smarthost("b", ("umts",)))
+
+
+async def test_a_temporary_answer_moves_on_to_the_next_route_in_the_same_run() -> None:
+    daemon = Assembly(two_routes(), up=("dsl", "umts"))
+    daemon.rules.next_hops["b"] = (BACKUP_HOP,)  # type: ignore[index]
+
+    def answer(transaction: Transaction, address: str) -> Outcome:
+        return (
+            says(GREYLISTED)(transaction, address)
+            if daemon.peers.calls[-1].startswith("mail")
+            else takes_all(transaction, address)
+        )
+
+    daemon.peers.answer = answer
+    async with daemon.running():
+        await daemon.accept("m1", "bob@far.example")
+        assert daemon.peers.calls == ["mail.isp.example", "backup.isp.example"]
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_after_the_last_route_of_a_run_comes_the_wait_and_then_the_first_again() -> None:
+    async with Assembly(two_routes(), up=("dsl", "umts")).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        (recipient,) = daemon.recipients()
+        assert (recipient.state, recipient.attempts) == (State.DEFERRED, 2)
+        assert recipient.route_class.tried == frozenset()
+        await daemon.advance(5 * MINUTE)
+        assert daemon.recipients()[0].attempts == 4
+
+
+async def test_a_route_with_last_ends_the_run() -> None:
+    async with Assembly(two_routes(last=True), up=("dsl", "umts")).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        (recipient,) = daemon.recipients()
+        assert (recipient.state, recipient.attempts, recipient.last_route) == (State.DEFERRED, 1, "a")
+
+
+async def test_the_run_ends_when_the_routes_left_can_no_longer_be_used() -> None:
+    daemon = Assembly(two_routes(), up=("dsl", "umts"))
+    daemon.rules.next_hops["b"] = (BACKUP_HOP,)  # type: ignore[index]
+    daemon.peers.answer = says(GREYLISTED)
+    daemon.peers.ends["backup.isp.example"] = SessionEnd(Culprit.CONNECTION, "no route to host")
+    async with daemon.running():
+        await daemon.accept("m1", "bob@far.example")
+        (recipient,) = daemon.recipients()
+        assert (recipient.state, recipient.attempts) == (State.DEFERRED, 1)
+        assert recipient.route_class.tried == frozenset()
+        assert recipient.due == daemon.clock.now() + MINUTE
+
+
+# --- flush
+
+
+async def test_a_flush_forgets_waits_and_pauses() -> None:
+    async with Assembly(two_routes()).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = NO_CONNECTION
+        await daemon.accept("m1", "bob@far.example")
+        daemon.peers.ends.clear()
+        await daemon.scheduler.flush()
+        await daemon.settle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_a_flush_of_another_route_changes_nothing() -> None:
+    async with Assembly(two_routes()).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        await daemon.scheduler.flush(["b"])
+        await daemon.settle()
+        assert len(daemon.peers.calls) == 1
+
+
+async def test_queue_only_mail_waits_for_a_flush_although_its_link_is_up() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        await daemon.accept("m1", daemon.remote("bob@far.example", mark=QUEUE_ONLY))
+        await daemon.advance(HOUR)
+        assert daemon.peers.calls == []
+        await daemon.scheduler.flush()
+        await daemon.settle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_time_does_not_count_for_what_waits_for_a_flush() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        await daemon.accept("m1", daemon.remote("bob@far.example", mark=QUEUE_ONLY))
+        await daemon.advance(6 * DAY, HOUR)
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.scheduler.flush()
+        await daemon.settle()
+        (recipient,) = daemon.recipients()
+        assert recipient.state is State.DEFERRED
+        assert recipient.age < MINUTE
+
+
+async def test_with_on_flush_a_failed_attempt_waits_for_the_next_flush() -> None:
+    async with Assembly(rules(smarthost(), sends_at_once=False)).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", daemon.remote("bob@far.example", mark=QUEUE_ONLY))
+        for flushes in (1, 2):
+            await daemon.scheduler.flush()
+            await daemon.settle()
+            await daemon.advance(HOUR)
+            assert len(daemon.peers.calls) == flushes
+
+
+async def test_a_flush_knows_what_was_in_the_queue_before_the_scheduler_ran() -> None:
+    daemon = Assembly(rules(smarthost()))
+    await daemon.accept("m1", daemon.remote("bob@far.example", mark=QUEUE_ONLY), tell=False)
+    await daemon.scheduler.flush()
+    assert not daemon.recipients()[0].route_class.mark
+
+
+async def test_a_link_assumed_up_is_used_until_nobody_assumes_it_any_more() -> None:
+    async with Assembly(rules(smarthost()), up=(), down=("dsl",)).running() as daemon:
+        for _ in range(2):
+            daemon.scheduler.assume_up("dsl")
+        daemon.scheduler.assume_no_more("dsl")
+        await daemon.accept("m1", "bob@far.example")
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+        daemon.scheduler.assume_no_more("dsl")
+        await daemon.accept("m2", "bob@far.example")
+        assert daemon.states() == [State.QUEUED]
+
+
+async def test_waiting_for_idle_ends_only_after_the_work_that_was_just_asked_for() -> None:
+    async with Assembly(rules(smarthost()), up=(), down=("dsl",)).running() as daemon:
+        await daemon.accept("m1", "bob@far.example")
+        daemon.board.states["dsl"] = LinkState.UP
+        await daemon.scheduler.flush()
+        with anyio.fail_after(5):
+            await daemon.scheduler.wait_until_idle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_waiting_for_idle_sleeps_while_a_long_transfer_goes_on() -> None:
+    async with Assembly(two_routes(), up=("dsl", "umts")).running() as daemon:
+        daemon.peers.gate = anyio.Event()
+        await daemon.accept("m1", "bob@far.example")
+        is_idle = False
+
+        async def wait() -> None:
+            nonlocal is_idle
+            await daemon.scheduler.wait_until_idle()
+            is_idle = True
+
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(wait)
+            await daemon.settle()  # would not return if somebody span
+            assert not is_idle
+            daemon.peers.gate.set()
+            with anyio.fail_after(5):
+                while not is_idle:
+                    await anyio.lowlevel.checkpoint()
+
+
+# --- direct delivery
+
+
+async def test_direct_lanes_are_bounded_and_every_domain_gets_its_turn() -> None:
+    daemon = Assembly(rules(direct()))
+    gate, running, most = anyio.Event(), 0, 0
+    served: list[str | None] = []
+
+    async def run_lane(lane: Any) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await gate.wait()
+        for lease in await lane.lease(max_messages=100, max_bytes=1 << 20):
+            served.append(lane.domain)
+            daemon.desk.settle(lease, daemon.rules.routes[0], [takes_all(None, "")] * len(lease.recipients))  # type: ignore[arg-type]
+        running -= 1
+
+    domains = [f"d{number:02}.example" for number in range(2 * MAX_DIRECT_LANES + 5)]
+    for domain in domains:
+        await daemon.accept(domain, f"bob@{domain}", tell=False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.scheduler.run, run_lane, daemon.desk.end_runs)
+        await daemon.settle()
+        assert running == MAX_DIRECT_LANES
+        gate.set()
+        await daemon.settle()
+        assert sorted(filter(None, served)) == domains
+        assert most == MAX_DIRECT_LANES
+        tasks.cancel_scope.cancel()
+
+
+# --- another configuration
+
+
+async def test_recipients_of_an_older_configuration_wait_until_they_are_classified_anew() -> None:
+    async with Assembly(rules(smarthost("old")), up=(), down=("dsl",)).running() as daemon:
+        for number in range(5):
+            await daemon.accept(f"m{number}", "bob@far.example")
+        after = rules(smarthost("new", ("umts",)), generation="2")
+        daemon.directory.rules, daemon.board.states["umts"] = after, LinkState.UP
+        daemon.lanes.transports = daemon.transports()
+        daemon.scheduler.reconfigure(after)
+        await daemon.settle()
+        assert daemon.peers.taken == []
+        await daemon.housekeeper.reclassify()
+        await daemon.settle()
+        assert len(daemon.peers.taken) == 5
+
+
+async def test_a_lane_ends_when_its_route_is_gone() -> None:
+    async with Assembly(rules(smarthost("old"))).running() as daemon:
+        daemon.peers.gate = anyio.Event()
+        await daemon.accept("m1", "bob@far.example")
+        after = rules(smarthost("new", ("umts",)), generation="2")
+        daemon.directory.rules = after
+        daemon.scheduler.reconfigure(after)
+        await daemon.accept("m2", "bob@far.example")
+        daemon.peers.gate.set()
+        await daemon.settle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+        assert not daemon.scheduler.is_sending()
+
+
+# --- the end
+
+
+async def test_a_stop_gives_back_what_was_being_sent() -> None:
+    """`running` looks for leases at its end."""
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.gate = anyio.Event()
+        for number in range(20):
+            await daemon.accept(f"m{number}", "bob@far.example")
+        assert State.LEASED in daemon.states()
+    assert set(daemon.states()) == {State.QUEUED}
