@@ -198,7 +198,7 @@ def test_the_explanation_of_a_remote_address() -> None:
     plan = {
         "recipient": "ann@net.example", "action": "deliver-remote", "route": "gmx", "link": "dsl",
         "next_hop": "mail.gmx.example:587", "reason": "gmx: link dsl is up",
-        "rewrites": [{"field": "return-path", "from": "john@home.example", "to": "js@gmx.example"}],
+        "rewrites": [{"field": "return_path", "from": "john@home.example", "to": "js@gmx.example"}],
         "considered": [
             {"route": "lan", "taken": False, "reason": "recipient ann@net.example is not in recipients"},
             {"route": "gmx", "taken": True, "reason": "link dsl is up: carrier on ppp0"},
@@ -213,7 +213,7 @@ def test_the_explanation_of_a_remote_address() -> None:
         "ann@net.example is sent over route gmx and link dsl to mail.gmx.example:587",
         "  lan  passed over  recipient ann@net.example is not in recipients",
         "  gmx  taken        link dsl is up: carrier on ppp0",
-        "  return-path  john@home.example becomes js@gmx.example",
+        "  return_path  john@home.example becomes js@gmx.example",
     )
 
 

@@ -1,10 +1,24 @@
 """When what is sent over which route."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
+
+from masqmail.daemon.lane import Lane
+from masqmail.daemon.scheduler import MAX_DIRECT_LANES, RunLane
+from masqmail.delivery.job import Transaction
+from masqmail.delivery.smtp import SessionEnd
+from masqmail.mail.outcome import Culprit, Delivered, Outcome
+from masqmail.mail.status import OK
+from masqmail.routing.link import LinkState
+from masqmail.routing.route import QUEUE_ONLY, Conditions
+from masqmail.settings import Pattern
+from masqmail.spool.api import Lease
+from masqmail.spool.states import State
 from support.assembly import (
     BACKUP_HOP,
     DAY,
@@ -18,15 +32,6 @@ from support.assembly import (
     smarthost,
     takes_all,
 )
-
-from masqmail.daemon.scheduler import MAX_DIRECT_LANES
-from masqmail.delivery.job import Transaction
-from masqmail.delivery.smtp import SessionEnd
-from masqmail.mail.outcome import Culprit, Outcome
-from masqmail.routing.link import LinkState
-from masqmail.routing.route import QUEUE_ONLY
-from masqmail.settings import Pattern
-from masqmail.spool.states import State
 
 pytestmark = pytest.mark.anyio
 
@@ -144,97 +149,111 @@ async def test_a_connection_of_no_use_pauses_its_next_hop(end: SessionEnd | Exce
 
 async def test_two_lanes_that_end_in_turns_do_not_wake_each_other_for_ever() -> None:
     routes = rules(
-        smarthost("a", conditions=_only("*@a.example")), smarthost("b", ("umts",), conditions=_only("*@b.example"))
+        smarthost("a", conditions=only("*@a.example")), smarthost("b", ("umts",), conditions=only("*@b.example"))
     )
     daemon = Assembly(routes, up=("dsl", "umts"))
-    await daemon.accept("m1", "x@a.example", "x@b.example", tell=False)
-    ended = 0
+    class_a, class_b = (daemon.remote(f"x@{name}.example").route_class for name in "ab")
 
-    async def run_lane(lane: Any) -> None:
-        nonlocal ended
-        while await lane.lease(max_messages=1, max_bytes=1):
-            pass
-        for _ in range(3 if lane.route_name == "a" else 2):
-            await anyio.lowlevel.checkpoint()
-        ended += 1
+    async def run_lane(lane: Lane) -> None:
+        await lane.lease(max_messages=1, max_bytes=1)
+        await rounds(20)
 
+    async with started(daemon, run_lane):
+        daemon.scheduler.note_classes({class_a})
+        await rounds(10)
+        daemon.scheduler.note_classes({class_b})
+        await rounds(5)
+        daemon.scheduler.wake()
+        await daemon.settle()
+        assert not daemon.scheduler.is_sending()
+
+
+def only(pattern: str) -> Conditions:
+    return Conditions(recipients=(Pattern(pattern),))
+
+
+async def rounds(count: int) -> None:
+    """Lets the others run that often."""
+    for _ in range(count):
+        await anyio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def started(daemon: Assembly, run_lane: RunLane) -> AsyncIterator[None]:
+    """The scheduler at work with lanes of the test's own."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(daemon.scheduler.run, run_lane, daemon.desk.end_runs)
-        for _ in range(20):
-            daemon.scheduler.wake()
-            await anyio.lowlevel.checkpoint()
         await daemon.settle()
-        assert ended < 40
+        yield
         tasks.cancel_scope.cancel()
 
 
-def _only(pattern: str) -> Any:
-    from masqmail.routing.route import Conditions
+def deliver(daemon: Assembly, lease: Lease) -> None:
+    outcome = Delivered(OK)
+    daemon.desk.settle(lease, daemon.rules.routes[0], [outcome] * len(lease.recipients))
 
-    return Conditions(recipients=(Pattern(pattern),))
+
+def slowed(daemon: Assembly, verb: str, meanwhile: Callable[[], None]) -> None:
+    """Makes the next call of a verb of the spool last a few rounds, in which something happens."""
+    original = getattr(daemon.spool, verb)
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        setattr(daemon.spool, verb, original)
+
+        async def answer() -> Any:
+            await rounds(5)
+            meanwhile()
+            await rounds(5)
+            return await original(*args, **kwargs)
+
+        return answer()
+
+    setattr(daemon.spool, verb, slow)
 
 
 async def test_work_that_comes_while_a_lane_ends_is_not_forgotten() -> None:
     daemon = Assembly(rules(smarthost()))
+    route_class = daemon.remote("bob@far.example").route_class
     seen: list[str] = []
 
-    async def run_lane(lane: Any) -> None:
+    async def run_lane(lane: Lane) -> None:
         leases = await lane.lease(max_messages=1, max_bytes=1)
         if not leases and not seen:
             await daemon.accept("late", "bob@far.example", tell=False)
-            daemon.scheduler.note_classes({daemon.remote("bob@far.example").route_class})
+            daemon.scheduler.note_classes({route_class})
+            await rounds(20)  # the scheduler looks, and sees that the lane is there
         for lease in leases:
             seen.append(lease.message.queue_id)
-            daemon.desk.settle(lease, daemon.rules.routes[0], [takes_all(None, "")] * len(lease.recipients))  # type: ignore[arg-type]
+            deliver(daemon, lease)
 
-    await daemon.accept("first", "ann@far.example", tell=False)
-    seen_first = daemon.rules.routes[0]
-    assert seen_first.name == "isp"
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(daemon.scheduler.run, run_lane, daemon.desk.end_runs)
-        await daemon.settle()
-        seen.clear()
-        daemon.scheduler.wake()
+    async with started(daemon, run_lane):
+        daemon.scheduler.note_classes({route_class})
         await daemon.settle()
         assert seen == ["late"]
-        tasks.cancel_scope.cancel()
 
 
 async def test_mail_that_comes_while_the_scheduler_looks_is_not_forgotten() -> None:
-    daemon = Assembly(rules(smarthost()))
-    original, came = daemon.spool.advance, False
-
-    def advance(seconds: float, usable: Any) -> Any:
-        nonlocal came
-        if not came:
-            came = True
-            daemon.spool.accept([])  # anything else goes on meanwhile
-            daemon.scheduler.note_classes({daemon.remote("bob@far.example").route_class})
-        return original(seconds, usable)
-
-    async with daemon.running():
-        await daemon.accept("m1", "ann@far.example")
-        daemon.spool.advance = advance  # type: ignore[method-assign]
+    async with Assembly(rules(smarthost("a"), smarthost("b", ("umts",))), up=("dsl", "umts")).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        daemon.peers.answer = takes_all
         await daemon.accept("m2", "bob@far.example", tell=False)
-        await daemon.advance(MINUTE)
-        assert came
+        daemon.clock.advance(timedelta(seconds=2))  # so that usable time is booked, while something happens
+        slowed(daemon, "advance", lambda: daemon.scheduler.note_classes({daemon.remote("x@y.example").route_class}))
+        daemon.scheduler.wake()
+        await daemon.settle()
         assert ("m2", "bob@far.example") in daemon.peers.taken
 
 
 async def test_what_becomes_due_while_the_scheduler_looks_is_not_forgotten() -> None:
-    """Due after the lanes looked and before the sleep was computed."""
-    async with Assembly(rules(smarthost())).running() as daemon:
+    """Due after its lane looked, and before the scheduler decides how long to sleep."""
+    routes = rules(smarthost(conditions=only("*@far.example")), direct(conditions=only("*@direct.example")))
+    async with Assembly(routes).running() as daemon:
+        daemon.scheduler.note_classes({daemon.remote("x@direct.example").route_class})
         daemon.peers.answer = says(GREYLISTED)
         await daemon.accept("m1", "bob@far.example")
         daemon.peers.answer = takes_all
-        original = daemon.spool.next_due
-
-        def next_due(classes: Any, *, after: Any) -> Any:
-            daemon.clock.advance(MINUTE)  # it takes long
-            daemon.spool.next_due = original  # type: ignore[method-assign]
-            return original(classes, after=after)
-
-        daemon.spool.next_due = next_due  # type: ignore[method-assign]
+        slowed(daemon, "waiting_domains", lambda: daemon.clock.advance(MINUTE))
         daemon.scheduler.wake()
         await daemon.settle()
         assert daemon.peers.taken == [("m1", "bob@far.example")]
@@ -381,6 +400,20 @@ async def test_waiting_for_idle_ends_only_after_the_work_that_was_just_asked_for
         assert daemon.peers.taken == [("m1", "bob@far.example")]
 
 
+async def test_the_scheduler_is_not_idle_while_it_looks() -> None:
+    async with Assembly(two_routes(), up=("umts",), down=("dsl",)).running() as daemon:
+        daemon.peers.answer = says(GREYLISTED)
+        await daemon.accept("m1", "bob@far.example")
+        daemon.peers.answer = takes_all
+        daemon.clock.advance(timedelta(seconds=2))
+        slowed(daemon, "advance", lambda: None)
+        await daemon.scheduler.flush()
+        await rounds(4)
+        with anyio.fail_after(5):
+            await daemon.scheduler.wait_until_idle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
 async def test_waiting_for_idle_sleeps_while_a_long_transfer_goes_on() -> None:
     async with Assembly(two_routes(), up=("dsl", "umts")).running() as daemon:
         daemon.peers.gate = anyio.Event()
@@ -405,33 +438,51 @@ async def test_waiting_for_idle_sleeps_while_a_long_transfer_goes_on() -> None:
 # --- direct delivery
 
 
+class CrowdedLanes:
+    """Lanes that wait for a gate before they work."""
+
+    def __init__(self, daemon: Assembly) -> None:
+        self.gate = anyio.Event()
+        self.served: list[str] = []
+        self.most = 0
+        self._daemon = daemon
+        self._running = 0
+
+    async def run(self, lane: Lane) -> None:
+        self._running += 1
+        self.most = max(self.most, self._running)
+        await self.gate.wait()
+        for lease in await lane.lease(max_messages=100, max_bytes=1 << 20):
+            self.served.append(lane.domain or "")
+            deliver(self._daemon, lease)
+        self._running -= 1
+
+
+DOMAINS = [f"d{number:02}.example" for number in range(2 * MAX_DIRECT_LANES + 5)]
+
+
 async def test_direct_lanes_are_bounded_and_every_domain_gets_its_turn() -> None:
     daemon = Assembly(rules(direct()))
-    gate, running, most = anyio.Event(), 0, 0
-    served: list[str | None] = []
-
-    async def run_lane(lane: Any) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await gate.wait()
-        for lease in await lane.lease(max_messages=100, max_bytes=1 << 20):
-            served.append(lane.domain)
-            daemon.desk.settle(lease, daemon.rules.routes[0], [takes_all(None, "")] * len(lease.recipients))  # type: ignore[arg-type]
-        running -= 1
-
-    domains = [f"d{number:02}.example" for number in range(2 * MAX_DIRECT_LANES + 5)]
-    for domain in domains:
+    lanes = CrowdedLanes(daemon)
+    for domain in DOMAINS:
         await daemon.accept(domain, f"bob@{domain}", tell=False)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(daemon.scheduler.run, run_lane, daemon.desk.end_runs)
+    async with started(daemon, lanes.run):
+        lanes.gate.set()
         await daemon.settle()
-        assert running == MAX_DIRECT_LANES
-        gate.set()
+        assert sorted(lanes.served) == DOMAINS
+        assert lanes.most == MAX_DIRECT_LANES
+
+
+async def test_domains_get_their_turn_although_those_before_them_had_nothing_to_do() -> None:
+    daemon = Assembly(rules(direct()))
+    lanes = CrowdedLanes(daemon)
+    for domain in DOMAINS:
+        await daemon.accept(domain, f"bob@{domain}", tell=False)
+    async with started(daemon, lanes.run):
+        await daemon.spool.hold(DOMAINS[:MAX_DIRECT_LANES], "held by somebody")
+        lanes.gate.set()
         await daemon.settle()
-        assert sorted(filter(None, served)) == domains
-        assert most == MAX_DIRECT_LANES
-        tasks.cancel_scope.cancel()
+        assert sorted(lanes.served) == DOMAINS[MAX_DIRECT_LANES:]
 
 
 # --- another configuration

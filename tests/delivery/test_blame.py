@@ -61,6 +61,12 @@ def test_a_refusal_is_judged_by_its_first_digit_and_its_step(step: Step, culprit
     assert permanent.reason.startswith("mx ") and permanent.reason.endswith(": 559 no")
 
 
+def test_what_we_found_out_before_sending_is_not_put_into_the_servers_mouth() -> None:
+    found_by_us, said = refusal(Step.CHECK, read("552 5.3.4 too big"), "mx"), refusal(Step.MAIL, read("552 no"), "mx")
+    assert isinstance(found_by_us, Failed) and found_by_us.remote_host == ""
+    assert said.remote_host == "mx"
+
+
 @pytest.mark.parametrize("step", [step for step in Step if step is not Step.RSET])
 def test_bad_sequence_is_never_the_messages_fault(step: Step) -> None:
     assert isinstance(refusal(step, read("503 5.5.1 bad sequence"), "mx"), Deferred)

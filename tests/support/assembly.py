@@ -1,4 +1,4 @@
-"""The middle of the daemon in memory: scheduler, lanes and desk over a `MemorySpool`, with links and peers of the test.
+"""The middle of the daemon in memory: scheduler, lanes and desk over a `MemorySpool`, links and peers of the test.
 
 Nothing waits for real time: `settle` returns when every task waits, and `advance` lets time pass.
 """
@@ -139,7 +139,7 @@ def says(status: Status, culprit: Culprit = Culprit.RECIPIENT) -> Answer:
 
 
 class FakePeers:
-    """Stands for `delivery.smtp.send`. `ends` has what comes of a connection by its host, if not mail gets through."""
+    """Stands for `delivery.smtp.send`. `ends` has what connections to a host come to that takes no mail."""
 
     def __init__(self) -> None:
         self.answer: Answer = takes_all

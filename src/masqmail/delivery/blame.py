@@ -107,13 +107,14 @@ def outcome_of(verdict: Verdict, *, host: str, takes_dsn: bool, trouble: NotTrie
 
 
 def refusal(step: Step, status: Status, host: str) -> Failed | Deferred | NotTried:
-    """What a 4yz or 5yz reply at some step of a transaction means."""
+    """What a 4yz or 5yz reply at some step of a transaction means; at `Step.CHECK` the reply is our own."""
     if (culprit := account_culprit(status)) is not None:
         return NotTried(culprit, f"{host} {_ACCOUNT_WORDS[culprit]}: {status}", host)
     culprit, reason = _CULPRITS[step], f"{host} {_WORDS[step]}: {status}"
+    said_by = "" if step is Step.CHECK else host  # a report quotes whoever is named here
     if status.is_permanent and status.code != _OUT_OF_SEQUENCE_CODE:
-        return Failed(status, culprit, reason, host)
-    return Deferred(status, culprit, reason, host)
+        return Failed(status, culprit, reason, said_by)
+    return Deferred(status, culprit, reason, said_by)
 
 
 def account_culprit(status: Status) -> Culprit | None:

@@ -1,0 +1,155 @@
+"""The reasons of what waits are those of this moment; times are UTC, states those of INTERFACE."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from masqmail.daemon import views
+from masqmail.mail.outcome import Culprit
+from masqmail.mail.status import Status
+from masqmail.spool.api import Attempt, HistoryEntry, Record
+from masqmail.spool.states import State
+from support.controlroom import TEXT, ControlRoom, control_room
+
+pytestmark = pytest.mark.anyio
+
+
+async def _shown(room: ControlRoom, queue_id: str = "1") -> dict[str, Any]:
+    found = await room.spool.find(queue_id)
+    assert found is not None
+    document: dict[str, Any] = views.QueueView(room.scheduler).message(found)
+    return document
+
+
+async def _recipient(room: ControlRoom) -> dict[str, Any]:
+    [recipient] = (await _shown(room))["recipients"]
+    return dict(recipient)
+
+
+async def _end_lease(room: ControlRoom, state: State, reason: str, **more: Any) -> None:
+    [lease] = await room.spool.lease("x", list(await room.spool.classes()), now=room.clock.now())
+    route_class = lease.recipients[0].route_class
+    await room.spool.record([Record(lease.recipients[0].id, state, reason, route_class, **more)])
+
+
+def test_instants_are_utc_to_the_second() -> None:
+    moment = datetime(2026, 3, 1, 12, 30, 15, 999, tzinfo=UTC)
+    assert views.instant(moment) == "2026-03-01T12:30:15Z"
+    assert views.instant(None) is None
+
+
+async def test_a_message_has_every_key_of_the_interface() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        shown = await _shown(room)
+        [recipient] = shown.pop("recipients")
+        assert shown == {
+            "id": "1",
+            "sender": "john@home.example",
+            "size": 24,
+            "received_at": views.instant(room.clock.now()),
+            "received_from": "john (uid 1000)",
+            "priority": 0,
+        }
+        assert recipient == {
+            "address": "ann@net.example",
+            "original": "ann@net.example",
+            "state": "queued",
+            "route": "gmx",
+            "attempts": 0,
+            "last_attempt_at": None,
+            "next_attempt_at": None,
+            "last_status": None,
+            "reason": "waits for route gmx, link dsl is down: nobody has declared it up (`masqmail link up dsl`);"
+            " route backup, link wifi is down: nobody has declared it up (`masqmail link up wifi`)",
+        }
+
+
+async def test_the_reason_follows_the_links() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        await room.operator.set_link("wifi", "up")
+        found = await _recipient(room)
+        assert (found["route"], found["reason"]) == ("backup", "due over route backup")
+
+
+async def test_a_pause_is_a_reason_and_said_once() -> None:
+    async with control_room() as room:
+        await room.accept("1", routes=("gmx",))
+        await room.operator.set_link("dsl", "up")
+        await _end_lease(room, State.QUEUED, "no answer from mail.gmx.example")
+        assert (await _recipient(room))["reason"] == "due over route gmx; before: no answer from mail.gmx.example"
+        room.pauses.pause("gmx", "mail.gmx.example:587", Culprit.CONNECTION, "no answer from mail.gmx.example")
+        reason = (await _recipient(room))["reason"]
+        assert reason == "waits for route gmx, paused: no answer from mail.gmx.example"
+
+
+async def test_what_was_deferred_says_why_and_when_it_is_tried_again() -> None:
+    async with control_room() as room:
+        await room.accept("1", routes=("gmx",))
+        now = room.clock.now()
+        status = Status(451, "4.3.0", "come back later")
+        attempt = Attempt(now, "gmx", "mail.gmx.example:587", spent=True)
+        due = now + timedelta(minutes=5)
+        await _end_lease(room, State.DEFERRED, "451 later", status=status, due=due, attempt=attempt)
+        found = await _recipient(room)
+        assert (found["state"], found["reason"], found["attempts"]) == ("deferred", "451 later", 1)
+        assert found["next_attempt_at"] == views.instant(due)
+        assert found["last_attempt_at"] == views.instant(now)
+        assert found["last_status"] == "451 4.3.0 come back later"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "route", "reason"),
+    [
+        ({"mark": "queue-only"}, "gmx", "waits until somebody flushes the queue"),
+        ({"routes": ()}, None, "no route is meant for it (`masqmail explain` says why)"),
+        ({"routes": ("local",)}, "local", "due for local delivery"),
+        ({"routes": ("gone",)}, "gone", "waits for route gone, it is not configured any more"),
+    ],
+)
+async def test_other_reasons_to_wait(accepted: dict[str, Any], route: str | None, reason: str) -> None:
+    async with control_room() as room:
+        await room.accept("1", **accepted)
+        found = await _recipient(room)
+        assert (found["route"], found["reason"]) == (route, reason)
+
+
+async def test_a_host_without_routes_says_so() -> None:
+    async with control_room(TEXT.partition("[routes.")[0]) as room:
+        await room.accept("1", routes=())
+        assert (await _recipient(room))["reason"] == "no route to other hosts is configured"
+
+
+async def test_what_is_being_sent_is_queued() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        await room.spool.lease("x", list(await room.spool.classes()), now=room.clock.now())
+        found = await _recipient(room)
+        assert (found["state"], found["reason"]) == ("queued", "being sent now")
+
+
+async def test_a_message_is_listed_with_what_has_ended_until_all_of_it_has() -> None:
+    async with control_room() as room:
+        await room.accept("1", "ann@net.example", "bob@net.example")
+        [lease] = await room.spool.lease("x", list(await room.spool.classes()), now=room.clock.now())
+        ann = lease.recipients[0]
+        await room.spool.record([Record(ann.id, State.DELIVERED, "250 OK", ann.route_class)])
+        states = [(item["address"], item["state"]) for item in (await _shown(room))["recipients"]]
+        assert states == [("ann@net.example", "delivered"), ("bob@net.example", "queued")]
+
+
+def test_a_line_of_history() -> None:
+    at = datetime(2026, 3, 1, 13, tzinfo=timezone(timedelta(0)))
+    entry = HistoryEntry(at, "1", "delivered", "ann@net.example", "gmx", "mx", "250 2.0.0 OK", "taken")
+    assert views.history_entry(entry) == {
+        "at": "2026-03-01T13:00:00Z",
+        "id": "1",
+        "event": "delivered",
+        "recipient": "ann@net.example",
+        "route": "gmx",
+        "host": "mx",
+        "status": "250 2.0.0 OK",
+        "text": "taken",
+    }
