@@ -16,7 +16,7 @@ import anyio
 from masqmail.config.routes import RouteSection
 from masqmail.daemon.aliasfiles import AliasFiles
 from masqmail.daemon.desk import Desk
-from masqmail.daemon.directory import Directory
+from masqmail.daemon.directory import LOCAL_CLASS, Directory
 from masqmail.daemon.housekeeping import Housekeeper
 from masqmail.daemon.lanes import Lanes
 from masqmail.daemon.pauses import Pauses
@@ -37,7 +37,7 @@ from masqmail.proto.sasl import Secret
 from masqmail.routing.decide import MessageFacts, classify
 from masqmail.routing.link import ALWAYS, LinkState, Verdict
 from masqmail.routing.local import LocalDomains
-from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass, Way
+from masqmail.routing.route import Route, Way
 from masqmail.routing.schedule import Lifetime, RetrySchedule
 from masqmail.settings import HostPort
 from masqmail.spool.api import Lease, NewMessage, NewRecipient, StoredRecipient, TargetKind
@@ -299,8 +299,7 @@ class Assembly:
         return NewRecipient(address, address, TargetKind.REMOTE, route_class, domain, **changes)
 
     def local(self, target: str, kind: TargetKind = TargetKind.MAILBOX, **changes: Any) -> NewRecipient:
-        route_class = RouteClass((LOCAL_ROUTE,), generation=self.rules.generation)
-        return NewRecipient(target, f"{target.strip('|/')}@home.example", kind, route_class, **changes)
+        return NewRecipient(target, f"{target.strip('|/')}@home.example", kind, LOCAL_CLASS, **changes)
 
     async def accept(
         self, queue_id: str, *recipients: NewRecipient | str, tell: bool = True, **changes: Any

@@ -1,15 +1,31 @@
 """Ports on loopback for servers that a test starts."""
 
+import secrets
 import socket
 import time
 
+#: Below those that the kernel gives to outgoing connections, which could take one before its server is up.
+_RANGE = range(20_000, 32_000)
+
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """A port nobody listens on now; never the same twice."""
+    while True:
+        port = secrets.choice(_RANGE)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def wait_for_port(port: int, seconds: float = 20) -> None:

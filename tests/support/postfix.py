@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from support.ports import free_port, wait_for_port
 
 MASTER = """\
 127.0.0.1:{port} inet n - n - - smtpd
-127.0.0.1:{smtps_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -62,7 +60,7 @@ virtual_mailbox_base = {root}
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 virtual_minimum_uid = 1
-smtpd_recipient_restrictions = {restrictions}
+smtpd_recipient_restrictions = reject_unauth_destination
 smtpd_relay_restrictions =
 smtpd_sasl_type = dovecot
 smtpd_tls_auth_only = yes
@@ -82,7 +80,6 @@ class Postfix:
 
     root: Path
     port: int
-    smtps_port: int
     doors: Mapping[str, int] = field(default_factory=dict)
     _known: dict[Path, bytes] = field(default_factory=dict, repr=False)
 
@@ -121,17 +118,6 @@ class Postfix:
         pairs = (pair.split("=") for pair in counts.split())
         return {verb: int(count.rpartition("/")[2]) for verb, count in pairs}  # accepted/total when they differ
 
-    def wait_for(self, count: int, seconds: float = 30) -> list[bytes]:
-        """Its messages once there are `count` of them."""
-        deadline = time.monotonic() + seconds
-        while len(messages := self.inbox()) < count:
-            if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"only {len(messages)} of {count} messages came; Postfix says:\n{self.log[-4000:]}"
-                )
-            time.sleep(0.05)
-        return messages
-
 
 @contextmanager
 def running_postfix(
@@ -139,19 +125,18 @@ def running_postfix(
     *,
     certificate: Path | None = None,
     private_key: Path | None = None,
-    sasl: Path | None = None,
     settings: str = "",
     doors: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Postfix]:
     """Starts a Postfix of its own below `folder` and stops it again.
 
-    With `sasl`, the authentication socket of a Dovecot, it relays only for those who log in. `doors` are more
-    ports, each a name with its `parameter = value` settings; its log lines begin with `postfix/NAME/smtpd`.
+    With a certificate it offers STARTTLS. `doors` are more ports, each a name with its `parameter = value`
+    settings; its log lines begin with `postfix/NAME/smtpd`.
     """
     root = folder / "postfix"
     doors = doors or {}
-    instance = Postfix(root, free_port(), free_port(), {name: free_port() for name in doors})
-    _write_configuration(instance, certificate, private_key, sasl, settings)
+    instance = Postfix(root, free_port(), {name: free_port() for name in doors})
+    _write_configuration(instance, certificate, private_key, settings)
     with (root / "etc" / "master.cf").open("a") as master:
         for name, port in instance.doors.items():
             options = "".join(f" -o {{ {option} }}" for option in [f"syslog_name = postfix/{name}", *doors[name]])
@@ -170,7 +155,6 @@ def _write_configuration(
     instance: Postfix,
     certificate: Path | None,
     private_key: Path | None,
-    sasl: Path | None,
     settings: str,
 ) -> None:
     root, owner = instance.root, "postfix"
@@ -180,12 +164,9 @@ def _write_configuration(
     for name in ("data", "inbox"):
         shutil.chown(root / name, owner, owner)
     account = (root / "data").stat()
-    restrictions = "permit_sasl_authenticated, reject" if sasl else "reject_unauth_destination"
-    main = MAIN.format(root=root, restrictions=restrictions, uid=account.st_uid, gid=account.st_gid)
+    main = MAIN.format(root=root, uid=account.st_uid, gid=account.st_gid)
     if certificate and private_key:
         main += "smtpd_tls_security_level = may\n"
         main += f"smtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {private_key}\n"
-    if sasl:
-        main += f"smtpd_sasl_auth_enable = yes\nsmtpd_sasl_path = {sasl}\n"
     (root / "etc" / "main.cf").write_text(main + settings)
-    (root / "etc" / "master.cf").write_text(MASTER.format(port=instance.port, smtps_port=instance.smtps_port))
+    (root / "etc" / "master.cf").write_text(MASTER.format(port=instance.port))

@@ -133,18 +133,20 @@ def _explain_alone(options: argparse.Namespace, sender: str) -> dict[str, Any]:
 
     from masqmail.daemon.plan import observed_links, plan_for, supposed_links
     from masqmail.daemon.wiring import directory_of
+    from masqmail.system.accounts import SystemAccounts
 
     logging.getLogger("masqmail").addHandler(logging.NullHandler())  # the reasons say what is worth knowing
     found = configuration(options)
-    paused: dict[str, str] = {}
+    directory, paused = directory_of(found), dict[str, str]()
     if options.link:
         links = supposed_links(found, options.link)
     else:
         try:
             links, paused = _ask_status(options)
+            directory.accounts = SystemAccounts()  # a daemon that does not obey us is not our own
         except NotRunning:
             links = observed_links(found)
-    return plan_for(options.address, sender, directory_of(found), links, paused)
+    return plan_for(options.address, sender, directory, links, paused)
 
 
 def _ask_status(options: argparse.Namespace) -> "tuple[dict[str, Verdict], dict[str, str]]":

@@ -34,10 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        # whoever read us has gone, as `| head` does; nothing is left to say, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return os.EX_OK
+    except BrokenPipeError:  # whoever read us has gone, as `| head` does
+        status = os.EX_OK
+    except OSError as error:
+        status = _complain(f"cannot write: {error.strerror}", os.EX_CANTCREAT)
+    else:
+        return status
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not said at exit either
     return status
 
 

@@ -16,6 +16,9 @@ from masqmail.spool.api import NewRecipient, StoredMessage, StoredRecipient, Tar
 from masqmail.spool.states import State
 from masqmail.system.accounts import Accounts
 
+#: The class of whatever is delivered on this host, whatever the configuration says.
+LOCAL_CLASS = RouteClass((LOCAL_ROUTE,))
+
 #: Makes a recipient unlike every other one of its message.
 Key = tuple[str, ...]
 
@@ -27,11 +30,6 @@ class Directory:
         self.rules = rules
         self.alias_files = alias_files
         self.accounts = accounts
-
-    @property
-    def local_class(self) -> RouteClass:
-        """The class of whatever is delivered on this host. It has a generation like every other one."""
-        return RouteClass((LOCAL_ROUTE,), generation=self.rules.generation)
 
     def book(self) -> AddressBook:
         """The addresses of this host as they are now."""
@@ -61,19 +59,20 @@ class Directory:
             target=str(target),
             original=original,
             kind=TargetKind[target.kind.name],
-            route_class=self.local_class if mailbox is None else self._class_of(mailbox, message, mark),
+            route_class=LOCAL_CLASS if mailbox is None else self._class_of(mailbox, message, mark),
             domain=mailbox.domain_key if mailbox else "",
             source=target.source,
             notify=recipient.notify,
             orcpt=recipient.orcpt,
         )
 
-    def _faulty(self, fault: Fault, original: str, recipient: Recipient) -> NewRecipient:
+    @staticmethod
+    def _faulty(fault: Fault, original: str, recipient: Recipient) -> NewRecipient:
         return NewRecipient(
             target=fault.target,
             original=original,
             kind=TargetKind.MAILBOX,
-            route_class=self.local_class,
+            route_class=LOCAL_CLASS,
             source=fault.source,
             notify=recipient.notify,
             orcpt=recipient.orcpt,
@@ -89,7 +88,7 @@ class Directory:
     def class_of_stored(self, message: StoredMessage, recipient: StoredRecipient) -> RouteClass:
         """The class of a recipient in the queue by today's configuration."""
         if recipient.kind is not TargetKind.REMOTE:
-            return self.local_class
+            return LOCAL_CLASS
         facts = self.facts_of(message)
         return self._class_of(parse_mailbox(recipient.target), facts, recipient.route_class.mark)
 

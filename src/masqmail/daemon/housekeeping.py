@@ -7,7 +7,7 @@ from masqmail.daemon.desk import Desk
 from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.routing.route import Route
-from masqmail.spool.api import Spool, SpoolError
+from masqmail.spool.api import Spool, SpoolError, StoredRecipient
 from masqmail.system.clock import Clock, JumpDetector
 from masqmail.system.events import CLOCK_SET, INTERNAL_ERROR, emit
 
@@ -61,7 +61,7 @@ class Housekeeper:
                 (recipient.id, self._desk.directory.class_of_stored(queued.message, recipient))
                 for queued in batch
                 for recipient in queued.recipients
-                if not recipient.state.is_ended and recipient.route_class.generation != rules.generation
+                if _is_stale(recipient, rules.generation)
             ]
             if not moves:
                 return
@@ -106,6 +106,11 @@ class Housekeeper:
             return
         if await self._desk.post_notice("Mail that no route is meant for", _about_lost(count)):
             await self._spool.remember(TOLD_OF_LOST, generation)
+
+
+def _is_stale(recipient: StoredRecipient, generation: str) -> bool:
+    route_class = recipient.route_class
+    return not recipient.state.is_ended and not route_class.is_local and route_class.generation != generation
 
 
 def _about(pause: Pause) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from logging import WARNING
 
-from masqmail.daemon.directory import Directory, Key
+from masqmail.daemon.directory import LOCAL_CLASS, Directory, Key
 from masqmail.daemon.reports import Reporter, Subject
 from masqmail.mail.dsn import Action
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Envelope, Notify, Recipient
@@ -51,7 +51,7 @@ class Resolver:
             for key, resolved in self._directory.targets(child, expansion, message, mark):
                 found[key] = _merged(found[key], resolved) if key in found else resolved
         for text in facts.bad_recipients:
-            found.setdefault(("bad", text), self._bad(text))
+            found.setdefault(("bad", text), _bad(text))
         self._add_archive(found, facts, book, message, mark)
         recipients = list(found.values())
         reports = self._reports(envelope, facts, recipients, expanded)
@@ -87,18 +87,6 @@ class Resolver:
         )
         return [report for report in made if report is not None]
 
-    def _bad(self, text: str) -> NewRecipient:
-        """Something in To, Cc or Bcc that is no address."""
-        return NewRecipient(
-            target=text,
-            original=text,
-            kind=TargetKind.MAILBOX,
-            route_class=self._directory.local_class,
-            state=State.FAILED,
-            status=BAD_ADDRESS,
-            reason=f"{text!r} in the header is no address",
-        )
-
 
 def asked_of(notify: Notify | None) -> Notify:
     """What the originator asked to be told, RFC 3461 §4.1."""
@@ -110,3 +98,16 @@ def _merged(first: NewRecipient, second: NewRecipient) -> NewRecipient:
     if first.notify == second.notify:
         return first
     return replace(first, notify=asked_of(first.notify) | asked_of(second.notify))
+
+
+def _bad(text: str) -> NewRecipient:
+    """Something in To, Cc or Bcc that is no address."""
+    return NewRecipient(
+        target=text,
+        original=text,
+        kind=TargetKind.MAILBOX,
+        route_class=LOCAL_CLASS,
+        state=State.FAILED,
+        status=BAD_ADDRESS,
+        reason=f"{text!r} in the header is no address",
+    )

@@ -31,9 +31,11 @@ def run(configuration: Configuration, load: Load, channel: socket.socket | None)
         if unexpected is not None:
             raise
         assert expected is not None
-        for error in _leaves(expected):
-            events.emit(events.DAEMON_STOPPED, level=logging.CRITICAL, reason=str(error))
-        return os.EX_UNAVAILABLE
+        errors = _leaves(expected)
+        for error in errors:
+            events.emit(events.DAEMON_STOPPED, level=logging.CRITICAL, reason=_reason(error))
+        is_denied = any(isinstance(error, PermissionError) for error in errors)
+        return os.EX_CANTCREAT if is_denied else os.EX_UNAVAILABLE
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
@@ -41,6 +43,13 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line for people, without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 async def _main(configuration: Configuration, load: Load, channel: socket.socket | None) -> int:

@@ -38,16 +38,16 @@ def serve(configuration: Configuration, load: Load) -> int:
             return run_as_root(load_daemon, lambda: parent_settings_of(load()), SystemAccounts().find)
         _make_directories(configuration)
     except CannotStart as error:
-        return _cannot_start(error, os.EX_CONFIG)
+        return _cannot_start(str(error), os.EX_CONFIG)
     except OSError as error:
-        return _cannot_start(error, os.EX_CANTCREAT)
+        return _cannot_start(f"cannot make {error.filename}: {error.strerror}", os.EX_CANTCREAT)
     from masqmail.daemon.running import run
 
     return run(configuration, load, None)
 
 
-def _cannot_start(error: Exception, status: int) -> int:
-    events.emit(events.DAEMON_STOPPED, level=logging.CRITICAL, reason=str(error))
+def _cannot_start(reason: str, status: int) -> int:
+    events.emit(events.DAEMON_STOPPED, level=logging.CRITICAL, reason=reason)
     return status
 
 

@@ -1,0 +1,186 @@
+"""What has to be done now and then."""
+
+from datetime import timedelta
+
+import pytest
+
+from masqmail.daemon.directory import LOCAL_CLASS
+from masqmail.delivery.smtp import SessionEnd
+from masqmail.mail.outcome import Culprit
+from masqmail.routing.link import LinkState
+from masqmail.routing.route import RouteClass
+from masqmail.spool.api import Record
+from masqmail.spool.states import State
+from support.assembly import DAY, HOUR, MINUTE, Assembly, rules, smarthost
+
+pytestmark = pytest.mark.anyio
+
+REFUSED = SessionEnd(Culprit.CONNECTION, "cannot connect: connection refused")
+
+
+async def keep_house(daemon: Assembly, time: timedelta, step: timedelta = 10 * MINUTE) -> None:
+    """Lets time pass, with rounds of the housekeeper."""
+    while time > timedelta(0):
+        await daemon.advance(step)
+        await daemon.housekeeper.look_around()
+        await daemon.settle()
+        time -= step
+
+
+async def test_the_postmaster_hears_once_of_a_route_that_does_not_work() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = REFUSED
+        await daemon.accept("m1", "bob@far.example")
+        await keep_house(daemon, 3 * HOUR)
+        assert daemon.reports() == []
+        await keep_house(daemon, DAY)
+        ((who, notice),) = daemon.reports()
+        assert who == "root"
+        assert "Subject: Route isp does not work" in notice
+        assert "connection refused" in notice
+
+
+async def test_a_failure_says_nothing_while_the_link_is_down() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = REFUSED
+        await daemon.accept("m1", "bob@far.example")
+        await daemon.link("dsl", LinkState.DOWN)
+        await keep_house(daemon, DAY)
+        assert daemon.reports() == []
+
+
+async def test_time_in_which_the_machine_sleeps_is_no_trouble() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = REFUSED
+        await daemon.accept("m1", "bob@far.example")
+        daemon.clock.suspend(DAY)
+        await keep_house(daemon, HOUR)
+        assert daemon.reports() == []
+
+
+async def test_mail_without_a_route_is_told_of_once_also_over_restarts() -> None:
+    daemon = Assembly(rules())
+    async with daemon.running():
+        await daemon.accept("m1", "bob@far.example")
+        await keep_house(daemon, HOUR)
+        assert [who for who, _ in daemon.reports()] == ["root"]
+        assert "masqmail explain" in daemon.reports()[0][1]
+    after = Assembly(rules(), spool=daemon.spool, clock=daemon.clock)
+    async with after.running():
+        await keep_house(after, HOUR)
+        assert after.reports() == []
+
+
+async def test_mail_without_a_route_is_told_of_again_when_it_happens_again() -> None:
+    async with Assembly(rules()).running() as daemon:
+        await daemon.accept("m1", "bob@far.example")
+        await daemon.housekeeper.look_around()
+        await daemon.spool.remove(["m1"], daemon.clock.now(), "removed")
+        await daemon.housekeeper.look_around()
+        await daemon.accept("m2", "bob@far.example")
+        await daemon.housekeeper.look_around()
+        await daemon.settle()
+        assert len(daemon.reports()) == 2
+
+
+async def test_a_notice_that_finds_no_room_is_written_later() -> None:
+    async with Assembly(rules()).running() as daemon:
+        await daemon.accept("m1", "bob@far.example")
+        daemon.spool.capacity_bytes = 0
+        await daemon.housekeeper.look_around()
+        daemon.spool.capacity_bytes = 1 << 20
+        await daemon.housekeeper.look_around()
+        await daemon.settle()
+        assert len(daemon.reports()) == 1
+
+
+async def test_a_clock_set_back_leaves_nothing_due_too_far_away() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        await daemon.accept("m1", "bob@far.example", tell=False)
+        (lease,) = await daemon.lease_all()
+        item = lease.recipients[0]
+        due = daemon.clock.now() + HOUR
+        await daemon.spool.record([Record(item.id, State.DEFERRED, "later", item.route_class, due=due)])
+        daemon.scheduler.note_classes({item.route_class})
+        daemon.clock.set_now(daemon.clock.now() - DAY)
+        await daemon.housekeeper.look_around()
+        await daemon.settle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_a_clock_set_forward_makes_due_what_is_due_by_now() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        await daemon.accept("m1", "bob@far.example", tell=False)
+        (lease,) = await daemon.lease_all()
+        item = lease.recipients[0]
+        due = daemon.clock.now() + HOUR
+        await daemon.spool.record([Record(item.id, State.DEFERRED, "later", item.route_class, due=due)])
+        daemon.scheduler.note_classes({item.route_class})
+        await daemon.settle()
+        daemon.clock.set_now(daemon.clock.now() + DAY)
+        await daemon.housekeeper.look_around()
+        await daemon.settle()
+        assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+async def test_classes_of_an_older_configuration_are_computed_anew_in_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Local ones have no generation, and keep nobody from his turn."""
+    monkeypatch.setattr("masqmail.daemon.housekeeping.BATCH", 2)
+    daemon = Assembly(rules(smarthost("old")))
+    for number in range(3):
+        await daemon.accept(f"l{number}", daemon.local("ann"), tell=False)
+        await daemon.accept(f"m{number}", "bob@far.example", tell=False)
+    after = rules(smarthost("new"), generation="2")
+    daemon.directory.rules = after
+    daemon.scheduler.reconfigure(after)
+    await daemon.housekeeper.reclassify()
+    assert set(await daemon.spool.classes()) == {
+        LOCAL_CLASS,
+        RouteClass(("new",), generation="2"),
+    }
+
+
+async def test_held_recipients_are_classified_anew_as_well() -> None:
+    daemon = Assembly(rules(smarthost("old")))
+    await daemon.accept("m1", "bob@far.example", tell=False)
+    await daemon.spool.hold(["m1"], "held")
+    after = rules(smarthost("new"), generation="2")
+    daemon.directory.rules = after
+    daemon.scheduler.reconfigure(after)
+    await daemon.housekeeper.reclassify()
+    (recipient,) = daemon.recipients()
+    assert (recipient.state, recipient.route_class.routes) == (State.HELD, ("new",))
+
+
+async def test_old_history_is_trimmed_once_an_hour() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        await daemon.accept("m1", "bob@far.example")
+        daemon.clock.suspend(29 * DAY)
+        await keep_house(daemon, HOUR)
+        assert await daemon.spool.history("m1")
+        daemon.clock.suspend(DAY)
+        await daemon.housekeeper.look_around()
+        assert not await daemon.spool.history("m1")
+
+
+async def test_an_error_of_ours_spoils_one_round_and_not_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Assembly(rules())
+    rounds = 0
+
+    async def look_around() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise RuntimeError("a bug")
+
+    monkeypatch.setattr(daemon.housekeeper, "look_around", look_around)
+    import anyio
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.housekeeper.run)
+        await daemon.settle()
+        await daemon.advance(2 * MINUTE)
+        assert rounds == 3
+        tasks.cancel_scope.cancel()

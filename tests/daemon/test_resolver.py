@@ -1,0 +1,152 @@
+"""From the recipients of an envelope to what is stored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masqmail.mail.address import parse_mailbox
+from masqmail.mail.envelope import Envelope, Notify, Recipient
+from masqmail.routing.route import QUEUE_ONLY
+from masqmail.spool.api import Kind, NewMessage, TargetKind
+from masqmail.spool.intake import HeaderFacts, Origin, Resolution
+from masqmail.spool.states import State
+from support.assembly import Assembly, rules, smarthost
+
+ALIASES = """\
+both: ann, bob@far.example
+friends: ann, joe
+bad: ann, "no such@@thing"
+nobody: gone
+hook: "|/usr/bin/hook"
+"""
+
+
+@pytest.fixture
+def aliases(tmp_path: Path) -> Path:
+    path = tmp_path / "aliases"
+    path.write_text(ALIASES)
+    return path
+
+
+def resolve(
+    aliases: Path, *recipients: Recipient | str, sender: str = "ann@home.example", **more: Any
+) -> tuple[Resolution, Assembly]:
+    changes = more.pop("rules", {})
+    daemon = Assembly(rules(smarthost(), **changes), aliases=[aliases])
+    found = [Recipient(parse_mailbox(item)) if isinstance(item, str) else item for item in recipients]
+    envelope = Envelope(parse_mailbox(sender) if sender else None, tuple(found))
+    header = b"From: ann@home.example\r\nSubject: hello\r\n"
+    facts = HeaderFacts("m1", header, 1000, daemon.clock.now(), Origin("ann", "local"), **more)
+    return daemon.resolver.resolve(envelope, facts), daemon
+
+
+def shown(resolution: Resolution) -> list[tuple[str, str]]:
+    return [(item.kind.value, item.target) for item in resolution.recipients]
+
+
+def text(report: NewMessage) -> str:
+    assert isinstance(report.body, bytes)
+    return (report.header + b"\r\n" + report.body).decode()
+
+
+def test_every_target_is_stored_once_whatever_leads_to_it(aliases: Path) -> None:
+    resolution, _ = resolve(aliases, "both@home.example", "friends@home.example", "bob@FAR.example", "ann@localhost")
+    assert shown(resolution) == [("mailbox", "ann"), ("remote", "bob@far.example"), ("mailbox", "joe")]
+    assert resolution.reports == []
+
+
+def test_whatever_one_of_two_recipients_asked_to_be_told_is_told(aliases: Path) -> None:
+    never, default = (
+        Recipient(parse_mailbox("ann@localhost"), Notify.NEVER),
+        Recipient(parse_mailbox("ann@home.example")),
+    )
+    for pair in ((never, default), (default, never)):
+        resolution, _ = resolve(aliases, *pair)
+        assert [item.notify for item in resolution.recipients] == [Notify.FAILURE | Notify.DELAY]
+
+
+def test_a_bad_entry_is_reported_in_the_same_transaction_and_the_good_one_is_delivered(aliases: Path) -> None:
+    resolution, _ = resolve(aliases, "bad@home.example")
+    assert [item.state for item in resolution.recipients] == [State.QUEUED, State.FAILED]
+    (report,) = resolution.reports
+    assert "Action: failed" in text(report)
+    assert report.kind is Kind.REPORT
+
+
+def test_bad_recipients_of_the_header_get_one_report_together(aliases: Path) -> None:
+    resolution, _ = resolve(aliases, "ann@home.example", bad_recipients=("no address", "@@", "@@"))
+    assert [item.state for item in resolution.recipients] == [State.QUEUED, State.FAILED, State.FAILED]
+    (report,) = resolution.reports
+    assert text(report).count("Final-Recipient") == 2
+
+
+@pytest.mark.parametrize("sender", ["", "stranger@home.example"])
+def test_where_nobody_can_be_told_the_postmaster_is(aliases: Path, sender: str) -> None:
+    resolution, _ = resolve(aliases, "nobody@home.example", sender=sender)
+    (report,) = resolution.reports
+    assert report.kind is Kind.NOTICE
+    assert [item.target for item in report.recipients] == ["root"]
+
+
+def test_an_expanded_alias_reports_success_at_once_and_its_targets_not_again(aliases: Path) -> None:
+    asked = Notify.SUCCESS | Notify.FAILURE
+    resolution, _ = resolve(aliases, Recipient(parse_mailbox("friends@home.example"), asked))
+    assert [item.notify for item in resolution.recipients] == [Notify.FAILURE] * 2
+    (report,) = resolution.reports
+    assert "Action: expanded" in text(report)
+
+
+def test_an_alias_that_leads_to_nobody_was_not_expanded(aliases: Path) -> None:
+    asked = Notify.SUCCESS | Notify.FAILURE
+    resolution, _ = resolve(aliases, Recipient(parse_mailbox("nobody@home.example"), asked))
+    (report,) = resolution.reports
+    assert "Action: failed" in text(report)
+    assert "Action: expanded" not in text(report)
+
+
+def test_a_recipient_who_wants_no_failures_gets_none(aliases: Path) -> None:
+    resolution, _ = resolve(aliases, Recipient(parse_mailbox("gone@home.example"), Notify.NEVER))
+    assert [item.state for item in resolution.recipients] == [State.FAILED]
+    assert resolution.reports == []
+
+
+def test_the_archive_gets_a_copy_that_makes_no_reports(aliases: Path) -> None:
+    archive = {"archive_to": parse_mailbox("keep@far.example")}
+    resolution, _ = resolve(aliases, "joe@home.example", rules=archive)
+    copy = resolution.recipients[1]
+    assert (copy.target, copy.reported, copy.notify) == ("keep@far.example", False, Notify.NEVER)
+    for kind in (Kind.REPORT, Kind.NOTICE):
+        resolution, _ = resolve(aliases, "joe@home.example", rules=archive, kind=kind)
+        assert len(resolution.recipients) == 1
+
+
+def test_an_archive_that_is_a_recipient_already_stays_one(aliases: Path) -> None:
+    resolution, _ = resolve(aliases, "joe@home.example", rules={"archive_to": parse_mailbox("joe@home.example")})
+    assert [item.reported for item in resolution.recipients] == [True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "mark"),
+    [({}, {}, ""), ({}, {"queue_only": True}, QUEUE_ONLY), ({"sends_at_once": False}, {}, QUEUE_ONLY)],
+)
+def test_queue_only_marks_what_is_remote(
+    aliases: Path, changes: dict[str, Any], more: dict[str, Any], mark: str
+) -> None:
+    resolution, _ = resolve(aliases, "both@home.example", rules=changes, **more)
+    assert {item.kind: item.route_class.mark for item in resolution.recipients} == {
+        TargetKind.MAILBOX: "",
+        TargetKind.REMOTE: mark,
+    }
+
+
+def test_the_scheduler_hears_of_the_classes_of_reports_too(aliases: Path) -> None:
+    resolution, daemon = resolve(aliases, "nobody@home.example", sender="bob@far.example")
+    (report,) = resolution.reports
+    assert {item.route_class for item in report.recipients} <= daemon.scheduler._classes
+
+
+def test_a_pipe_knows_its_entry(aliases: Path) -> None:
+    resolution, _ = resolve(aliases, "hook@home.example")
+    (pipe,) = resolution.recipients
+    assert (pipe.kind, pipe.target, pipe.source) == (TargetKind.PIPE, "|/usr/bin/hook", f"{aliases}:hook")
