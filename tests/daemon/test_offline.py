@@ -1,7 +1,9 @@
 """The real daemon over weeks of its clock: real spool, real sockets, restarts."""
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from masqmail.routing.link import LinkState
 from masqmail.spool.api import StoredRecipient
+from masqmail.spool.database import FILE_NAME
 from masqmail.spool.states import State
 from support.inprocess import House, Tenant
 from support.mail import identity, message
@@ -133,15 +136,25 @@ def _attempted(attempts: int) -> Callable[[dict[str, StoredRecipient]], bool]:
 
 
 async def test_a_stop_in_the_middle_of_a_transfer_leaves_nothing_leased(tmp_path: Path) -> None:
-    async with provider() as isp:
-        house = House(tmp_path, isp.next_hop)
+    """The server is silent after EHLO. What the daemon had leased it gives back itself, before any recovery."""
+
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 slow.example\r\n")
+        await reader.readline()
+        writer.write(b"250-slow.example\r\n250 PIPELINING\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
+    async with server:
+        house = House(tmp_path, f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         async with house.daemon() as tenant:
             for number in range(30):
-                await tenant.submit(["ann@example.net"], message(f"m{number:02}"))
+                await tenant.submit([f"r{number}@example.net"], message(f"m{number}"))
             await link_up(tenant)
-            await tenant.until(lambda queue: bool(isp.taken))
-        async with house.daemon() as tenant:
-            assert {item.state for item in (await tenant.recipients()).values()} <= {State.QUEUED, State.DEFERRED}
-            await link_up(tenant)
-            await tenant.until(lambda queue: not queue)
-        assert set(isp.taken) == {(f"m{number:02}", "ann@example.net") for number in range(30)}
+            await tenant.until(lambda queue: {item.state for item in queue.values()} == {State.LEASED})
+    with closing(sqlite3.connect(tmp_path / "spool" / FILE_NAME)) as connection:
+        assert connection.execute("SELECT state, COUNT(*) FROM recipient GROUP BY state").fetchall() == [
+            ("queued", 30)
+        ]
+        assert connection.execute("SELECT COUNT(*) FROM lease").fetchall() == [(0,)]

@@ -79,4 +79,4 @@ async def test_recipients_age_only_while_their_link_is_up_and_their_route_is_not
         daemon.peers.gate = anyio.Event()
         await daemon.scheduler.flush()
         await daemon.advance(HOUR)
-        assert daemon.recipients()[0].age >= HOUR
+        assert daemon.recipients()[0].age >= HOUR - MINUTE  # booked at the next look

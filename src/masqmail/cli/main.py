@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from masqmail.cli import text
 from masqmail.cli.client import BrokenOff, NotRunning, Refused
@@ -23,7 +24,8 @@ _INTERRUPTED = 130  # as shells say it: 128 and SIGINT
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal without UTF-8
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.handler is None:

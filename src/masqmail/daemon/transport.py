@@ -59,14 +59,14 @@ class Transports:
         return Credentials(section.username, self._secrets[section.name])
 
     def _options(self, section: RouteSection, tls: Tls, credentials: Credentials | None) -> Options:
-        allowed = {mechanism.value.upper() for mechanism in section.auth}
+        mechanisms = tuple(mechanism.value.upper() for mechanism in section.auth)
         return Options(
             helo_name=self._host_name if section.helo in (None, HELO_BY_ADDRESS) else str(section.helo),
             tls=TlsMode(tls.value),
             tls_ca=section.tls_ca,
             tls_fingerprint=section.tls_fingerprint or "",
             credentials=credentials,
-            mechanisms=tuple(name for name in CLIENT_MECHANISMS if not allowed or name in allowed),
+            mechanisms=mechanisms or tuple(CLIENT_MECHANISMS),
             clear_password=section.tls is Tls.NONE,
             pipelining=section.pipelining,
             max_messages=section.max_messages_per_connection,
