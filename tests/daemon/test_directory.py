@@ -2,7 +2,7 @@
 
 import pytest
 
-from masqmail.daemon.directory import LOCAL_CLASS
+from masqmail.daemon.directory import LOCAL_CLASS, UNMARKED, Marks
 from masqmail.mail.address import parse_mailbox
 from masqmail.mail.envelope import Notify, Recipient
 from masqmail.routing.alias import expand
@@ -17,14 +17,14 @@ BY_FROM = smarthost("by-from", conditions=Conditions(from_headers=(Pattern("*@ho
 FACTS = MessageFacts(parse_mailbox("ann@home.example"), (), 100)
 
 
-def targets(daemon: Assembly, address: str, mark: str = "") -> list[NewRecipient]:
+def targets(daemon: Assembly, address: str, marks: Marks = UNMARKED) -> list[NewRecipient]:
     recipient = Recipient(parse_mailbox(address), Notify.FAILURE, "rfc822;original@home.example")
     expansion = expand(recipient.mailbox, daemon.directory.book())
-    return [found for _, found in daemon.directory.targets(recipient, expansion, FACTS, mark)]
+    return [found for _, found in daemon.directory.targets(recipient, expansion, FACTS, marks)]
 
 
 def test_a_remote_address_gets_its_class_and_domain() -> None:
-    (found,) = targets(Assembly(rules(smarthost())), "Bob@Far.Example", QUEUE_ONLY)
+    (found,) = targets(Assembly(rules(smarthost())), "Bob@Far.Example", Marks(remote=QUEUE_ONLY))
     assert (found.kind, found.target, found.domain) == (TargetKind.REMOTE, "Bob@Far.Example", "far.example")
     assert found.route_class == RouteClass(("isp",), mark=QUEUE_ONLY, generation="1")
     assert (found.notify, found.orcpt) == (Notify.FAILURE, "rfc822;original@home.example")

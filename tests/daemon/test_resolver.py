@@ -127,16 +127,20 @@ def test_an_archive_that_is_a_recipient_already_stays_one(aliases: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "more", "mark"),
-    [({}, {}, ""), ({}, {"queue_only": True}, QUEUE_ONLY), ({"sends_at_once": False}, {}, QUEUE_ONLY)],
+    ("changes", "more", "remote", "local"),
+    [
+        ({}, {}, "", ""),
+        ({}, {"queue_only": True}, QUEUE_ONLY, QUEUE_ONLY),
+        ({"sends_at_once": False}, {}, QUEUE_ONLY, ""),
+    ],
 )
-def test_queue_only_marks_what_is_remote(
-    aliases: Path, changes: dict[str, Any], more: dict[str, Any], mark: str
+def test_odq_keeps_all_of_a_message_and_on_flush_what_is_remote(
+    aliases: Path, changes: dict[str, Any], more: dict[str, Any], remote: str, local: str
 ) -> None:
     resolution, _ = resolve(aliases, "both@home.example", rules=changes, **more)
     assert {item.kind: item.route_class.mark for item in resolution.recipients} == {
-        TargetKind.MAILBOX: "",
-        TargetKind.REMOTE: mark,
+        TargetKind.MAILBOX: local,
+        TargetKind.REMOTE: remote,
     }
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
 
+from masqmail.daemon.directory import LOCAL_CLASS
 from masqmail.daemon.lane import Lane
 from masqmail.daemon.scheduler import MAX_DIRECT_LANES, RunLane
 from masqmail.delivery.job import Transaction
@@ -528,3 +530,50 @@ async def test_a_stop_gives_back_what_was_being_sent() -> None:
             await daemon.accept(f"m{number}", "bob@far.example")
         assert State.LEASED in daemon.states()
     assert set(daemon.states()) == {State.QUEUED}
+
+
+async def _offer_while_nothing_ends(daemon: Assembly, messages: int) -> int:
+    """How many connections there are while none of them gets on."""
+    daemon.peers.gate = anyio.Event()
+    for number in range(messages):
+        await daemon.accept(f"m{number}", f"u{number}@far.example", tell=False)
+    daemon.scheduler.note_classes(await daemon.spool.classes())
+    await daemon.settle()
+    connections = len(daemon.peers.calls)
+    daemon.peers.gate.set()
+    await daemon.settle()
+    assert len(daemon.peers.taken) == messages
+    return connections
+
+
+async def test_one_connection_is_all_unless_the_route_allows_more() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        assert await _offer_while_nothing_ends(daemon, 300) == 1
+
+
+async def test_more_connections_are_opened_as_long_as_those_there_are_full() -> None:
+    async with Assembly(rules(smarthost(), connections={"isp": 3})).running() as daemon:
+        assert await _offer_while_nothing_ends(daemon, 300) == 3
+
+
+async def test_no_second_connection_is_opened_for_what_one_can_take() -> None:
+    async with Assembly(rules(smarthost(), connections={"isp": 3})).running() as daemon:
+        assert await _offer_while_nothing_ends(daemon, 10) == 1
+
+
+async def test_connections_that_fail_together_pause_the_next_hop_once() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        first = daemon.pauses.pause("isp", "mail.isp.example:587", Culprit.CONNECTION, "refused")
+        second = daemon.pauses.pause("isp", "mail.isp.example:587", Culprit.CONNECTION, "refused")
+        assert second == first
+
+
+async def test_local_mail_that_is_queued_only_waits_for_a_flush() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        marked = replace(daemon.local("joe"), route_class=LOCAL_CLASS.marked(QUEUE_ONLY))
+        await daemon.accept("m1", marked)
+        await daemon.advance(HOUR)
+        assert daemon.states() == [State.QUEUED]
+        await daemon.scheduler.flush()
+        await daemon.settle()
+        assert daemon.states() == []

@@ -104,6 +104,7 @@ async def test_what_was_deferred_says_why_and_when_it_is_tried_again() -> None:
     ("accepted", "route", "reason"),
     [
         ({"mark": "queue-only"}, "gmx", "waits until somebody flushes the queue"),
+        ({"mark": "queue-only", "routes": ("local",)}, "local", "waits until somebody flushes the queue"),
         ({"routes": ()}, None, "no route is meant for it (`masqmail explain` says why)"),
         ({"routes": ("local",)}, "local", "due for local delivery"),
         ({"routes": ("gone",)}, "gone", "waits for route gone, it is not configured any more"),

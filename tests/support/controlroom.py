@@ -11,7 +11,6 @@ from masqmail.daemon.control import Control, Masters
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.directory import Directory
 from masqmail.daemon.http import Request
-from masqmail.daemon.lane import Lane
 from masqmail.daemon.manual import ManualLinks
 from masqmail.daemon.operator import Operator
 from masqmail.daemon.pauses import Pauses
@@ -73,7 +72,7 @@ class ControlRoom:
         masters = Masters(DAEMON_UID, DAEMON_GID)
         self.control = Control(self.operator, self.spool, masters, _groups_of, clock)
         self.generation = rules.generation
-        self.lanes: list[tuple[str, str]] = []
+        self.lanes: list[str] = []
 
     async def accept(self, queue_id: str, *recipients: str, sender: str = "john@home.example", **more: Any) -> None:
         """Puts a message into the queue; `mark`, `owner_uid`, `body` and `header` are as one likes."""
@@ -108,10 +107,6 @@ class ControlRoom:
         if response.content is None:
             return response.document
         return b"".join([piece async for piece in response.content])
-
-    async def run_lane(self, lane: Lane) -> None:
-        """A lane that leases everything it may and delivers none of it, unless a test replaces it."""
-        self.lanes.append(lane.key)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Who an address is, today: local or remote, its aliases, its mailboxes, and the routes that fit it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from masqmail.daemon.aliasfiles import AliasFiles, read_included
 from masqmail.daemon.rules import Rules
@@ -18,6 +18,17 @@ from masqmail.system.accounts import Accounts
 
 #: The class of whatever is delivered on this host, whatever the configuration says.
 LOCAL_CLASS = RouteClass((LOCAL_ROUTE,))
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What the classes of new recipients are marked with: why they do not go at once, or nothing."""
+
+    remote: str = ""
+    local: str = ""
+
+
+UNMARKED = Marks()
 
 #: Makes a recipient unlike every other one of its message.
 Key = tuple[str, ...]
@@ -42,24 +53,26 @@ class Directory:
         )
 
     def targets(
-        self, recipient: Recipient, expansion: Expansion, message: MessageFacts, mark: str = ""
+        self, recipient: Recipient, expansion: Expansion, message: MessageFacts, marks: Marks = UNMARKED
     ) -> Iterator[tuple[Key, NewRecipient]]:
         """What is stored for one recipient of an envelope; faults come as recipients that failed."""
         original = str(self.rules.local.qualify(recipient.mailbox))
         for target in expansion.targets:
-            yield target.key, self._queued(target, original, recipient, message, mark)
+            yield target.key, self._queued(target, original, recipient, message, marks)
         for fault in expansion.faults:
             yield ("fault", fault.target, fault.source), self._faulty(fault, original, recipient)
 
     def _queued(
-        self, target: Target, original: str, recipient: Recipient, message: MessageFacts, mark: str
+        self, target: Target, original: str, recipient: Recipient, message: MessageFacts, marks: Marks
     ) -> NewRecipient:
         mailbox = target.mailbox
         return NewRecipient(
             target=str(target),
             original=original,
             kind=TargetKind[target.kind.name],
-            route_class=LOCAL_CLASS if mailbox is None else self._class_of(mailbox, message, mark),
+            route_class=(
+                LOCAL_CLASS.marked(marks.local) if mailbox is None else self._class_of(mailbox, message, marks.remote)
+            ),
             domain=mailbox.domain_key if mailbox else "",
             source=target.source,
             notify=recipient.notify,

@@ -1,12 +1,25 @@
 """One running worker's view of what it may work on; asked anew at each lease."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import anyio
 
 from masqmail.spool.api import Lease
 
-LaneKey = tuple[str, str]  # route, domain (empty: a smarthost or the local lane)
+
+@dataclass(frozen=True, slots=True, order=True)
+class LaneKey:
+    """A next hop: a route, and the domain where it delivers directly. `number` tells several lanes to it apart."""
+
+    route: str
+    domain: str = ""
+    number: int = 0
+
+    def __str__(self) -> str:
+        return "/".join([self.route, *filter(None, [self.domain]), *([str(self.number)] if self.number else [])])
+
+
 GiveLeases = Callable[["Lane", int, int], Awaitable[list[Lease]]]
 
 
@@ -16,16 +29,17 @@ class Lane:
     def __init__(self, key: LaneKey, give_leases: GiveLeases) -> None:
         self.key = key
         self.did_something = False
+        self.is_full = False  # whether the last lease was as big as it could be
         self._give_leases = give_leases
         self._more = anyio.Event()
 
     @property
     def route_name(self) -> str:
-        return self.key[0]
+        return self.key.route
 
     @property
     def domain(self) -> str | None:
-        return self.key[1] or None
+        return self.key.domain or None
 
     async def lease(self, *, max_messages: int, max_bytes: int) -> list[Lease]:
         """The next of this lane's work, oldest first.
@@ -36,6 +50,7 @@ class Lane:
         with anyio.CancelScope(shield=True):
             leases = await self._give_leases(self, max_messages, max_bytes)
         self.did_something |= bool(leases)
+        self.is_full = len(leases) == max_messages
         return leases
 
     def nudge(self) -> None:

@@ -55,9 +55,11 @@ class Outlook:
         links, paused = self._verdicts(), self.paused_routes()
         found: dict[str, list[RouteClass]] = {}
         for route_class in classes:
+            if not self._is_current(route_class):
+                continue
             if route_class.is_local:
                 found.setdefault(LOCAL_ROUTE, []).append(route_class)
-            elif self._is_current(route_class):
+            else:
                 choice = choose(route_class, self.rules.by_name, links, paused)
                 if choice.route is not None:
                     found.setdefault(choice.route.name, []).append(route_class)
@@ -67,9 +69,7 @@ class Outlook:
         """The classes for whose recipients time counts now: not while they wait for somebody to flush."""
         links, paused = self._verdicts(), self.paused_routes()
         return [
-            item
-            for item in classes
-            if (item.is_local or self._is_current(item)) and is_usable(item, self.rules.by_name, links, paused)
+            item for item in classes if self._is_current(item) and is_usable(item, self.rules.by_name, links, paused)
         ]
 
     def with_ended_runs(self, classes: Iterable[RouteClass]) -> list[RouteClass]:
@@ -78,7 +78,8 @@ class Outlook:
 
     def _is_current(self, route_class: RouteClass) -> bool:
         """Whether a class is one of today's rules and nothing else holds it back."""
-        return route_class.generation == self.rules.generation and not route_class.mark
+        is_of_today = route_class.is_local or route_class.generation == self.rules.generation
+        return is_of_today and not route_class.mark
 
     def _verdicts(self) -> dict[str, Verdict]:
         verdicts = self._links.verdicts()

@@ -43,6 +43,8 @@ class Pauses:
     def pause(self, route: str, next_hop: str, culprit: Culprit, reason: str) -> Pause:
         """Leaves a next hop alone after a failure, longer each time in a row."""
         before = self._pauses.get((route, next_hop))
+        if before is not None and before.ends > self._clock.boottime():
+            return before  # another connection has just found out the same
         failures = before.failures + 1 if before else 1
         wait = self.schedule.wait_after(failures)
         now = self._clock.now()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from logging import ERROR
 
-from masqmail.daemon.directory import Directory
+from masqmail.daemon.directory import Directory, Marks
 from masqmail.mail.address import Mailbox
 from masqmail.mail.dsn import Action, Composed, Report, ReportedRecipient, compose, notice
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Body, Envelope, Notify, Recipient, Ret
@@ -161,8 +161,8 @@ class Reporter:
         facts = MessageFacts(None, (), size_bytes)
         recipient = Recipient(to, Notify.FAILURE)
         expansion = expand(to, self._directory.book())
-        mark = self._directory.rules.mark
-        recipients = [found for _, found in self._directory.targets(recipient, expansion, facts, mark)]
+        marks = Marks(self._directory.rules.mark)
+        recipients = [found for _, found in self._directory.targets(recipient, expansion, facts, marks)]
         made = NewMessage(
             queue_id=queue_id,
             reverse_path=None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from logging import WARNING
 
-from masqmail.daemon.directory import LOCAL_CLASS, Directory, Key
+from masqmail.daemon.directory import LOCAL_CLASS, Directory, Key, Marks
 from masqmail.daemon.reports import Reporter, Subject
 from masqmail.mail.dsn import Action
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Envelope, Notify, Recipient
@@ -39,7 +39,7 @@ class Resolver:
         rules, book = self._directory.rules, self._directory.book()
         originators = facts.from_mailboxes if rules.asks_for_from else ()
         message = MessageFacts(envelope.reverse_path, originators, facts.size_bytes)
-        mark = QUEUE_ONLY if facts.queue_only else rules.mark
+        marks = Marks(QUEUE_ONLY, QUEUE_ONLY) if facts.queue_only else Marks(rules.mark)
         found: dict[Key, NewRecipient] = {}
         expanded: list[Recipient] = []
         for recipient in envelope.recipients:
@@ -48,11 +48,11 @@ class Resolver:
             if expansion.is_expanded and expansion.targets and Notify.SUCCESS in asked_of(recipient.notify):
                 expanded.append(recipient)  # it gets its report now, RFC 3461 §5.2.7.3
                 child = replace(recipient, notify=asked_of(recipient.notify) & ~Notify.SUCCESS)
-            for key, resolved in self._directory.targets(child, expansion, message, mark):
+            for key, resolved in self._directory.targets(child, expansion, message, marks):
                 found[key] = _merged(found[key], resolved) if key in found else resolved
         for text in facts.bad_recipients:
             found.setdefault(("bad", text), _bad(text))
-        self._add_archive(found, facts, book, message, mark)
+        self._add_archive(found, facts, book, message, marks)
         recipients = list(found.values())
         reports = self._reports(envelope, facts, recipients, expanded)
         stored = [*recipients, *(item for report in reports for item in report.recipients)]
@@ -60,13 +60,18 @@ class Resolver:
         return Resolution(recipients, reports)
 
     def _add_archive(
-        self, found: dict[Key, NewRecipient], facts: HeaderFacts, book: AddressBook, message: MessageFacts, mark: str
+        self,
+        found: dict[Key, NewRecipient],
+        facts: HeaderFacts,
+        book: AddressBook,
+        message: MessageFacts,
+        marks: Marks,
     ) -> None:
         archive = self._directory.rules.archive_to
         if archive is None or facts.kind is not Kind.MAIL:
             return
         copy = Recipient(archive, Notify.NEVER)
-        for key, resolved in self._directory.targets(copy, expand(archive, book), message, mark):
+        for key, resolved in self._directory.targets(copy, expand(archive, book), message, marks):
             if resolved.state is State.QUEUED:
                 found.setdefault(key, replace(resolved, reported=False))
             else:

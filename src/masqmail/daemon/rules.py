@@ -15,6 +15,7 @@ class Rules:
     """Routes in file order with what policy needs beside them.
 
     `next_hops` has the smarthosts of each smarthost route. `postmaster` is who gets the postmaster's mail.
+    `connections` has how many a route may open to one next hop, where that is not one.
     `asks_for_from` says whether any route has a condition on the From field.
     """
 
@@ -29,6 +30,7 @@ class Rules:
     sends_at_once: bool = True
     archive_to: Mailbox | None = None
     saves_envelope_to: bool = False
+    connections: Mapping[str, int] = field(default_factory=dict)
 
     by_name: Mapping[str, Route] = field(init=False)
     asks_for_from: bool = field(init=False)
@@ -43,6 +45,10 @@ class Rules:
     def mark(self) -> str:
         """What new recipients, and those that wait again, are marked with."""
         return "" if self.sends_at_once else QUEUE_ONLY
+
+    def max_connections(self, route: str) -> int:
+        """How many lanes may work on one next hop of a route at the same time."""
+        return self.connections.get(route, 1)
 
     def route(self, name: str) -> Route | None:
         """The route of that name, if the configuration still has it."""

@@ -103,12 +103,12 @@ class Scheduler:
 
     async def flush(self, routes: Collection[str] | None = None) -> None:
         """Forgets waits and pauses of these routes (None: of all) so that everything that can go does."""
-        names = [route.name for route in self.rules.routes] if routes is None else list(routes)
+        names = [*self.rules.by_name, LOCAL_ROUTE] if routes is None else list(routes)
         self._classes |= (await self._spool.classes()).keys()
         for route_class in [item for item in self._classes if item.mark == QUEUE_ONLY]:
             if set(route_class.routes) & set(names):
                 await self._unmark(route_class)
-        self._wake_routes([*names, LOCAL_ROUTE] if routes is None else names)
+        self._wake_routes(names)
 
     def _wake_routes(self, names: Collection[str]) -> None:
         if names:
@@ -152,7 +152,7 @@ class Scheduler:
 
     def is_sending(self, routes: Collection[str] | None = None) -> bool:
         """Whether a lane of one of these routes (None: of any) is at work."""
-        return any(routes is None or route in routes for route, _ in self._lanes)
+        return any(routes is None or lane.route_name in routes for lane in self._lanes.values())
 
     async def wait_until_idle(self, routes: Collection[str] | None = None) -> None:
         """Returns when no lane of these routes runs and the scheduler has seen the last change."""
@@ -168,8 +168,8 @@ class Scheduler:
         classes = self._outlook.by_route(self._classes).get(lane.route_name)
         if not classes:
             return []
-        return await self._spool.lease(
-            "/".join(lane.key),
+        leases = await self._spool.lease(
+            str(lane.key),
             classes,
             now=self._clock.now(),
             woken_at=self._woken_at(lane.route_name),
@@ -177,6 +177,9 @@ class Scheduler:
             max_messages=max_messages,
             max_bytes=max_bytes,
         )
+        if len(leases) == max_messages and lane.key.number + 1 < self.rules.max_connections(lane.route_name):
+            self._wake.set()  # there is enough for one more
+        return leases
 
     def _woken_at(self, route: str) -> datetime | None:
         woken = self._woken.get(route)
@@ -203,7 +206,7 @@ class Scheduler:
             if route is not None and route.way is Way.DIRECT:
                 await self._start_domains(tasks, run_lane, route, classes)
             else:
-                self._start(tasks, run_lane, (name, ""))
+                self._start(tasks, run_lane, name)
 
     async def _start_domains(
         self, tasks: TaskGroup, run_lane: RunLane, route: Route, classes: Collection[RouteClass]
@@ -211,20 +214,26 @@ class Scheduler:
         waiting = await self._spool.waiting_domains(
             classes, now=self._clock.now(), woken_at=self._woken_at(route.name), limit=2 * MAX_DIRECT_LANES
         )
-        running = {domain for name, domain in self._lanes if name == route.name}
+        running = {key.domain for key in self._lanes if key.route == route.name}
         domains = [domain for domain in waiting if domain not in running]
         room = MAX_DIRECT_LANES - len(running)
         for domain in domains[:room]:
-            self._start(tasks, run_lane, (route.name, domain))
+            self._start(tasks, run_lane, route.name, domain)
         if len(domains) > room:
             self._crowded.add(route.name)
         else:
             self._crowded.discard(route.name)
 
-    def _start(self, tasks: TaskGroup, run_lane: RunLane, key: LaneKey) -> None:
-        if key not in self._lanes:
-            lane = self._lanes[key] = Lane(key, self._lease)
-            tasks.start_soon(self._run, run_lane, lane, name=f"lane {key[0]} {key[1]}".rstrip())
+    def _start(self, tasks: TaskGroup, run_lane: RunLane, route: str, domain: str = "") -> None:
+        """Starts a lane for a next hop; one more beside it only when those there have all they can take."""
+        for number in range(self.rules.max_connections(route)):
+            key = LaneKey(route, domain, number)
+            if key not in self._lanes:
+                lane = self._lanes[key] = Lane(key, self._lease)
+                tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
+                return
+            if not self._lanes[key].is_full:
+                return
 
     async def _run(self, run_lane: RunLane, lane: Lane) -> None:
         """Runs a lane. At its end the scheduler looks again, but no other lane does: they would wake each other."""

@@ -18,6 +18,9 @@ from masqmail.spool.states import State
 Document = dict[str, object]
 
 
+FLUSH_WANTED = "waits until somebody flushes the queue"
+
+
 def instant(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC, to the second."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
@@ -74,14 +77,14 @@ class QueueView:
         return self._judged[route_class]
 
     def _judge_anew(self, route_class: RouteClass) -> tuple[str, str]:
+        if route_class.routes and route_class.mark == QUEUE_ONLY:
+            return route_class.routes[0], "waits until somebody flushes the queue"
         if route_class.is_local:
             return LOCAL_ROUTE, "due for local delivery"
         if not self._scheduler.rules.routes:
             return "", "no route to other hosts is configured"
         if not route_class.routes:
             return "", "no route is meant for it (`masqmail explain` says why)"
-        if route_class.mark == QUEUE_ONLY:
-            return route_class.routes[0], "waits until somebody flushes the queue"
         choice = self._scheduler.choice(route_class)
         if choice.route is not None:
             return choice.route.name, f"due over route {choice.route.name}"

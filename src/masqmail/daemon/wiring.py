@@ -86,6 +86,7 @@ def rules_of(configuration: Configuration) -> Rules:
         sends_at_once=queue.deliver is Sending.AT_ONCE,
         archive_to=configuration.submission.archive_to,
         saves_envelope_to=local.save_envelope_to,
+        connections={name: section.max_connections for name, section in configuration.routes.items()},
     )
 
 
