@@ -40,7 +40,6 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="masqmail-test-"))
     path.chmod(0o755)
     yield path
-    shutil.copy(path / "daemon" / "daemon.log", "/tmp/last-daemon.log")
     shutil.rmtree(path)
 
 

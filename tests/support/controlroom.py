@@ -72,7 +72,6 @@ class ControlRoom:
         masters = Masters(DAEMON_UID, DAEMON_GID)
         self.control = Control(self.operator, self.spool, masters, _groups_of, clock)
         self.generation = rules.generation
-        self.lanes: list[str] = []
 
     async def accept(self, queue_id: str, *recipients: str, sender: str = "john@home.example", **more: Any) -> None:
         """Puts a message into the queue; `mark`, `owner_uid`, `body` and `header` are as one likes."""
