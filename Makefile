@@ -18,8 +18,10 @@ check: lint types contract test
 slow: $(TOOLS)
 	@$(BIN)/pytest -q -m slow -n 2
 
+# In a folder of its own: pytest closes the common one to Postfix's user each time somebody starts another run.
 peer: $(TOOLS)
-	@$(BIN)/pytest -q -m peer
+	@folder=$$(mktemp -d /tmp/masqmail-peer.XXXXXX) && $(BIN)/pytest -q -m peer --basetemp=$$folder/run; \
+	status=$$?; rm -rf $$folder; exit $$status
 
 lint: $(TOOLS)
 	@$(BIN)/ruff format --check src tests

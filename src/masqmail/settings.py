@@ -21,6 +21,9 @@ Pattern = NewType("Pattern", str)
 #: A host or mail domain, such as `gateway.home.example`, or an address literal.
 Domain = NewType("Domain", str)
 
+#: A glob with `*` and `?` over domains, without case; most are just a domain.
+DomainPattern = NewType("DomainPattern", str)
+
 #: A path that differs from user to user: absolute or below `~/`, with `${user}` and the like in it.
 UserPath = NewType("UserPath", str)
 

@@ -367,7 +367,7 @@ MANY_FAULTS = [
     '1: there is no setting "name" outside of the sections; write it below [host]',
     "2: there is no section [hosts]; write [host]",
     '5: there is no setting "nam" in [host]; write name',
-    '6: entry 1 of host.local_domains is "a b", not a domain; write it like "mail.example.org"',
+    '6: entry 1 of host.local_domains is "a b", not a domain; write it like "home.example" or "*.home.example"',
     '7: host.postmaster is the number 5, not an address; write it like "ann@example.org"',
     '11: entry 2 of queue.retry is the number 5, not a duration; write it like "90s", "15m", "4h" or "5d"',
     '12: entry 3 of queue.retry is "5 days", not a duration; write it like "90s", "15m", "4h" or "5d"',

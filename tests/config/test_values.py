@@ -22,7 +22,7 @@ from masqmail.config.values import (
 )
 from masqmail.mail.address import Mailbox
 from masqmail.routing.route import AddressMap
-from masqmail.settings import Bytes, Command, Domain, Fingerprint, HostPort, Pattern, UserPath
+from masqmail.settings import Bytes, Command, Domain, DomainPattern, Fingerprint, HostPort, Pattern, UserPath
 
 GOOD: list[tuple[object, object, object]] = [
     (str, "word", "word"),
@@ -49,6 +49,8 @@ GOOD: list[tuple[object, object, object]] = [
     (Pattern, "root", "root"),
     (Domain, "home.example", "home.example"),
     (Domain, "bücher.example", "bücher.example"),
+    (DomainPattern, "*.home.example", "*.home.example"),
+    (DomainPattern, "host?", "host?"),
     (Domain, "हिन्दी.example", "हिन्दी.example"),
     (Domain, "mail_2.a-b.example", "mail_2.a-b.example"),
     (Domain, "a" * 63, "a" * 63),
@@ -116,6 +118,9 @@ BAD: list[tuple[object, object]] = [
     (Pattern, "<ann@example.org>"),
     (Pattern, "ann@a.example,bob@b.example"),
     (Domain, "a b"),
+    (Domain, "*.example"),
+    (DomainPattern, "a b"),
+    (DomainPattern, "*..example"),
     (Domain, ".example"),
     (Domain, "example."),
     (Domain, "*.example"),

@@ -23,6 +23,17 @@ def test_an_edit_counts_for_the_next_message(tmp_path: Path) -> None:
     assert names(files, "ann", "bob") == [False, True]
 
 
+def test_an_edit_that_keeps_size_and_date_counts_too(tmp_path: Path) -> None:
+    path = tmp_path / "aliases"
+    path.write_text("ann: joe\n")
+    files = AliasFiles([path])
+    assert names(files, "ann") == [True]
+    before = path.stat()
+    path.write_text("bob: joe\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert names(files, "ann", "bob") == [False, True]
+
+
 def test_a_missing_file_stops_nothing_and_is_a_problem(tmp_path: Path) -> None:
     here, gone = tmp_path / "here", tmp_path / "gone"
     here.write_text("ann: joe\n")

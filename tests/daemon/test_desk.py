@@ -8,7 +8,7 @@ import pytest
 
 from masqmail.mail.envelope import Notify, Ret
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
-from masqmail.mail.status import OK
+from masqmail.mail.status import LOCAL_ERROR, OK
 from masqmail.routing.route import QUEUE_ONLY
 from masqmail.spool.api import Kind, NewMessage, Record
 from masqmail.spool.states import State
@@ -28,12 +28,21 @@ from support.assembly import (
 pytestmark = pytest.mark.anyio
 
 REFUSED = Failed(
-    NO_SUCH_USER, Culprit.RECIPIENT, "mx refused the recipient: 550 5.1.1 No such user", "mx.far.example"
+    NO_SUCH_USER,
+    Culprit.RECIPIENT,
+    "mx refused the recipient: 550 5.1.1 No such user",
+    "mx.far.example:25",
+    said_by_peer=True,
 )
 LATER = Deferred(
-    GREYLISTED, Culprit.RECIPIENT, "mx refused the recipient: 450 4.7.1 Come back later", "mx.far.example"
+    GREYLISTED,
+    Culprit.RECIPIENT,
+    "mx refused the recipient: 450 4.7.1 Come back later",
+    "mx.far.example:25",
+    said_by_peer=True,
 )
-TAKEN = Delivered(OK, "mx.far.example", Handover.RELAYED)
+TAKEN = Delivered(OK, "mx.far.example:25", Handover.RELAYED)
+IN_DOUBT = Deferred(LOCAL_ERROR, Culprit.CONNECTION, "mx never answered", "mx.far.example:25", in_doubt=True)
 
 
 class RecordingSpool(CountingSpool):
@@ -96,7 +105,7 @@ async def test_states_history_and_one_report_for_all_failures_are_recorded_toget
     assert report.reverse_path is None
     assert [item.target for item in report.recipients] == ["ann"]
     assert table.actions == ["failed", "failed"]
-    assert b"Remote-MTA: dns; mx.far.example" in _body(report)
+    assert b"\r\nRemote-MTA: dns; mx.far.example\r\n" in _body(report)
 
 
 async def test_reports_of_different_kinds_are_different_messages() -> None:
@@ -143,6 +152,29 @@ async def test_giving_up_is_our_own_verdict_and_not_the_host_s() -> None:
     assert b"Status: 5.4.7" in body
     assert b"Remote-MTA" not in body
     assert b"450 4.7.1 Come back later" in body
+
+
+@pytest.mark.parametrize(
+    ("outcome", "quoted"),
+    [
+        (LATER, b"The mail server mx.far.example said:"),
+        (TAKEN, b"The mail server mx.far.example said:"),
+        (IN_DOUBT, b"Reason: mx never answered"),
+    ],
+)
+async def test_a_report_quotes_a_host_for_its_own_words_alone(outcome: Outcome, quoted: bytes) -> None:
+    table = Table()
+    await table.settle(outcome, age=5 * HOUR, notify=Notify.SUCCESS | Notify.DELAY)
+    body = _body(table.reports[0])
+    assert quoted in body
+    assert (b"Remote-MTA" in body) is (b"said" in quoted)
+
+
+async def test_the_history_names_the_host_whoever_said_so() -> None:
+    table = Table()
+    await table.settle(IN_DOUBT)
+    ((records, _),) = table.spool.recorded
+    assert records[0].attempt is not None and records[0].attempt.remote_host == "mx.far.example:25"
 
 
 async def test_an_archive_copy_makes_no_reports() -> None:

@@ -1,7 +1,9 @@
 """What has to be done now and then."""
 
+from dataclasses import replace
 from datetime import timedelta
 
+import anyio
 import pytest
 
 from masqmail.daemon.directory import LOCAL_CLASS
@@ -9,8 +11,10 @@ from masqmail.delivery.smtp import SessionEnd
 from masqmail.mail.outcome import Culprit
 from masqmail.routing.link import LinkState
 from masqmail.routing.route import RouteClass
+from masqmail.routing.schedule import Lifetime
 from masqmail.spool.api import Record
 from masqmail.spool.states import State
+from masqmail.system.events import SPOOL_LOW
 from support.assembly import DAY, HOUR, MINUTE, Assembly, rules, smarthost
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +169,31 @@ async def test_old_history_is_trimmed_once_an_hour() -> None:
         assert not await daemon.spool.history("m1")
 
 
+async def test_a_round_begins_at_once_for_mail_without_a_route_and_early_for_an_early_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    daemon = Assembly(replace(rules(), lifetime=Lifetime((timedelta(seconds=5),), DAY)))
+    rounds = 0
+
+    async def look_around() -> None:
+        nonlocal rounds
+        rounds += 1
+
+    monkeypatch.setattr(daemon.housekeeper, "look_around", look_around)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.housekeeper.run)
+        await daemon.settle()
+        daemon.housekeeper.note_classes({LOCAL_CLASS, RouteClass(("isp",))})
+        await daemon.settle()
+        assert rounds == 1
+        daemon.housekeeper.note_classes({LOCAL_CLASS, RouteClass(())})
+        await daemon.settle()
+        assert rounds == 2
+        await daemon.advance(timedelta(seconds=5))
+        assert rounds == 3
+        tasks.cancel_scope.cancel()
+
+
 async def test_an_error_of_ours_spoils_one_round_and_not_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Assembly(rules())
     rounds = 0
@@ -176,11 +205,18 @@ async def test_an_error_of_ours_spoils_one_round_and_not_the_daemon(monkeypatch:
             raise RuntimeError("a bug")
 
     monkeypatch.setattr(daemon.housekeeper, "look_around", look_around)
-    import anyio
-
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(daemon.housekeeper.run)
         await daemon.settle()
         await daemon.advance(2 * MINUTE)
         assert rounds == 3
         tasks.cancel_scope.cancel()
+
+
+async def test_a_disk_without_room_is_told_once_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        with caplog.at_level("WARNING", logger="masqmail"):
+            for capacity in (-1, -1, 1_000_000, -1):
+                daemon.spool.capacity_bytes = capacity
+                await keep_house(daemon, MINUTE, MINUTE)
+        assert [record.message for record in caplog.records].count(SPOOL_LOW) == 2

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,29 @@ def test_a_faulty_file_changes_nothing_and_every_fault_is_logged(daemon: Daemon)
     log = daemon.log.read_text()
     assert "smarthots" in log and "queue.retry" in log
     assert daemon.ask("status")["routes"] == []
+
+
+def test_what_only_a_restart_can_change_refuses_the_whole_configuration(daemon: Daemon) -> None:
+    text = CONFIGURATION.replace("{folder}/spool", "{folder}/elsewhere")
+    daemon.configure(text.format(folder=daemon.folder, port=free_port()))
+    daemon.reload()
+    _until(lambda: "configuration refused" in daemon.log.read_text(), "it was not refused")
+    assert "[paths]" in daemon.log.read_text()
+    assert _accepts(daemon.port)
+    assert not (daemon.folder / "elsewhere").exists()
+
+
+def test_a_changed_number_of_connections_counts_for_an_open_port(daemon: Daemon) -> None:
+    text = CONFIGURATION.replace("[smtp]\n", "[smtp]\nmax_connections = 1\n")
+    daemon.configure(text.format(folder=daemon.folder, port=daemon.port))
+    daemon.reload()
+    _until(lambda: "configuration loaded" in daemon.log.read_text(), "it was not loaded")
+    greetings = []
+    with ExitStack() as open_connections:
+        for _ in range(2):
+            client = socket.create_connection(("127.0.0.1", daemon.port), timeout=10)
+            greetings.append(open_connections.enter_context(client).recv(100)[:3])
+    assert greetings == [b"220", b"421"]
 
 
 def test_a_changed_address_is_listened_on_and_the_old_one_is_not(daemon: Daemon) -> None:

@@ -2,11 +2,12 @@
 
 import pytest
 
+from masqmail.daemon.directory import LOCAL_CLASS
 from masqmail.daemon.reports import Subject
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Body, Notify
-from masqmail.spool.api import Kind, NewMessage
+from masqmail.spool.api import Kind, NewMessage, NewRecipient, TargetKind
 from masqmail.spool.states import State
 from masqmail.system.clock import FakeClock
 from support.assembly import NO_SUCH_USER, Assembly, rules, smarthost
@@ -76,3 +77,20 @@ def test_a_notice_is_a_plain_letter_to_the_postmaster() -> None:
     assert (notice.kind, notice.reverse_path, notice.declared_body) == (Kind.NOTICE, None, Body.SEVEN_BIT)
     assert b"Subject: Something\r\n" in notice.header
     assert notice.body == b"It happened.\r\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "shown"),
+    [
+        (TargetKind.REMOTE, "bob@far.example", "bob@far.example"),
+        (TargetKind.MAILBOX, "joe", "joe@gw.home.example"),
+        (TargetKind.MAILBOX, "no@@address", "list@home.example"),
+        (TargetKind.MAILBOX, "/etc/missing.list", "list@home.example"),
+        (TargetKind.PIPE, "|/bin/filter --key=secret", "list@home.example"),
+        (TargetKind.FILE, "/var/archive", "list@home.example"),
+    ],
+)
+def test_a_report_calls_everybody_by_an_address(kind: TargetKind, target: str, shown: str) -> None:
+    daemon = Assembly(rules())
+    recipient = NewRecipient(target, "list@home.example", kind, LOCAL_CLASS)
+    assert daemon.reporter.address_of(recipient) == shown

@@ -7,6 +7,7 @@ import pytest
 from masqmail.daemon.secrets import SecretError, SecretSource
 from masqmail.daemon.transport import Transports
 from masqmail.delivery.connect import TlsMode
+from masqmail.delivery.direct import Source
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Secret
 from masqmail.settings import HostPort
 from support.configuration import configuration
@@ -76,20 +77,23 @@ async def test_only_a_written_none_lets_a_password_go_in_clear(settings: str, is
     assert (await found.options("isp", HOP)).clear_password is is_clear
 
 
-@pytest.mark.parametrize(("resolve", "use_mx"), [('["mx", "a"]', True), ('["a"]', False), ('["hosts"]', False)])
-async def test_resolve_says_whether_mx_records_are_asked_for(resolve: str, use_mx: bool) -> None:
-    found, _ = transports(f'deliver = "direct"\nresolve = {resolve}')
+@pytest.mark.parametrize(
+    ("settings", "sources"),
+    [("", (Source.MX, Source.A)), ('resolve = ["hosts", "mx"]', (Source.HOSTS, Source.MX))],
+)
+async def test_hosts_are_looked_for_where_resolve_says(settings: str, sources: tuple[Source, ...]) -> None:
+    found, _ = transports(f'deliver = "direct"\n{settings}')
     direct = found.direct("isp")
-    assert direct.use_mx is use_mx
+    assert direct.sources == sources
     assert direct.options.tls is TlsMode.OPPORTUNISTIC
     assert direct.options.credentials is None
 
 
 @pytest.mark.parametrize(
     ("settings", "name"),
-    [("", "gw.home.example"), ('helo = "other.example"', "other.example"), ('helo = "address"', "gw.home.example")],
+    [("", "gw.home.example"), ('helo = "other.example"', "other.example"), ('helo = "address"', None)],
 )
-async def test_the_name_to_greet_with(settings: str, name: str) -> None:
+async def test_the_name_to_greet_with(settings: str, name: str | None) -> None:
     found, _ = transports(f'smarthost = "mail.isp.example"\n{settings}')
     assert (await found.options("isp", HOP)).helo_name == name
 

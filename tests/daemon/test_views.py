@@ -129,6 +129,7 @@ async def test_what_is_being_sent_is_queued() -> None:
         await room.spool.lease("x", list(await room.spool.classes()), now=room.clock.now())
         found = await _recipient(room)
         assert (found["state"], found["reason"]) == ("queued", "being sent now")
+        assert found["route"] == "gmx"
 
 
 async def test_a_message_is_listed_with_what_has_ended_until_all_of_it_has() -> None:

@@ -39,6 +39,7 @@ def test_what_is_in_doubt_is_deferred_and_says_so() -> None:
     outcome = judge(Verdict(Fate.IN_DOUBT, Step.CONTENT))
     assert isinstance(outcome, Deferred)
     assert outcome.in_doubt and outcome.status.dsn_code == "4.4.2"
+    assert outcome.remote_host == "mx" and not outcome.said_by_peer, "the words are ours"
     assert outcome.reason == (
         "may arrive twice: mx had the whole message and never answered (mx closed the session: 421 bye)"
     )
@@ -63,8 +64,9 @@ def test_a_refusal_is_judged_by_its_first_digit_and_its_step(step: Step, culprit
 
 def test_what_we_found_out_before_sending_is_not_put_into_the_servers_mouth() -> None:
     found_by_us, said = refusal(Step.CHECK, read("552 5.3.4 too big"), "mx"), refusal(Step.MAIL, read("552 no"), "mx")
-    assert isinstance(found_by_us, Failed) and found_by_us.remote_host == ""
-    assert said.remote_host == "mx"
+    assert isinstance(found_by_us, Failed) and isinstance(said, Failed)
+    assert found_by_us.remote_host == said.remote_host == "mx"
+    assert (found_by_us.said_by_peer, said.said_by_peer) == (False, True)
 
 
 @pytest.mark.parametrize("step", [step for step in Step if step is not Step.RSET])

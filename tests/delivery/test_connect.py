@@ -1,13 +1,19 @@
 """What is remembered of next hops, and how options become the machine's."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
-from masqmail.delivery.connect import MAX_CAREFUL_HOSTS, Memory, Options, TlsMode, client_options
-from masqmail.net.errors import TlsFailure
+from masqmail.delivery import connect
+from masqmail.delivery.connect import MAX_CAREFUL_HOSTS, MAX_CUT_OFF, Memory, Options, TlsMode, client_options
+from masqmail.net.errors import NameFailure, TlsFailure
+from masqmail.net.fake import stream_pair
 from masqmail.proto.smtp.clientsession import StartTls
+from masqmail.settings import HostPort
 
 
 def test_a_host_that_stalled_is_forgiven_and_one_that_was_confused_is_not() -> None:
@@ -54,21 +60,81 @@ async def test_an_unusable_ca_file_is_the_fault_of_tls(tmp_path: Path) -> None:
     ],
 )
 def test_each_mode_has_its_way_to_tls(mode: TlsMode, starttls: StartTls, tls_is_on: bool) -> None:
-    options = client_options(Options("me", tls=mode), may_pipeline=True)
+    options = client_options(Options("me", tls=mode), "me", may_pipeline=True)
     assert (options.starttls, options.tls_is_on) == (starttls, tls_is_on)
 
 
 def test_pipelining_needs_two_yeses() -> None:
-    assert client_options(Options("me"), may_pipeline=True).pipelining
-    assert not client_options(Options("me"), may_pipeline=False).pipelining
-    assert not client_options(Options("me", pipelining=False), may_pipeline=True).pipelining
+    assert client_options(Options("me"), "me", may_pipeline=True).pipelining
+    assert not client_options(Options("me"), "me", may_pipeline=False).pipelining
+    assert not client_options(Options("me", pipelining=False), "me", may_pipeline=True).pipelining
 
 
 def test_a_domain_gets_its_ascii_form_or_an_error_of_the_machine() -> None:
-    to_a_labels = client_options(Options("me"), may_pipeline=True).to_a_labels
+    to_a_labels = client_options(Options("me"), "me", may_pipeline=True).to_a_labels
     assert to_a_labels("bücher.test") == "xn--bcher-kva.test"
     with pytest.raises(ValueError):
         to_a_labels("\u0378.test")
+
+
+def test_a_message_is_cut_off_again_when_nothing_came_between() -> None:
+    memory = Memory()
+    assert not memory.note_cut_off("mx", "one")
+    assert not memory.note_cut_off("mx", "two")
+    assert not memory.note_cut_off("backup", "one")
+    assert memory.note_cut_off("mx", "one") and memory.note_cut_off("mx", "one")
+    memory.note_answered("mx", "one")
+    assert not memory.note_cut_off("mx", "one")
+
+
+def test_only_so_many_cut_off_messages_are_remembered() -> None:
+    memory = Memory()
+    for index in range(MAX_CUT_OFF + 1):
+        memory.note_cut_off("mx", f"m{index}")
+    assert memory.note_cut_off("mx", f"m{MAX_CUT_OFF}")
+    assert not memory.note_cut_off("mx", "m0")
+
+
+# our name
+
+
+NAMELESS = Options(None)
+
+
+async def nobody(address: str) -> str:
+    raise NameFailure(f"the address {address} has no name")
+
+
+async def never(address: str) -> str:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def laptop(address: str) -> str:
+    return {"192.0.2.7": "laptop.isp.test"}[address]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name_of", "options", "address", "name"),
+    [
+        (laptop, NAMELESS, "192.0.2.7", "laptop.isp.test"),
+        (nobody, NAMELESS, "192.0.2.7", "[192.0.2.7]"),
+        (nobody, NAMELESS, "2001:db8::7", "[IPv6:2001:db8::7]"),
+        (never, replace(NAMELESS, time_scale=0), "192.0.2.7", "[192.0.2.7]"),
+        (nobody, Options("given.test"), "192.0.2.7", "given.test"),
+    ],
+)
+async def test_we_greet_with_the_given_name_or_that_of_our_address_or_the_address(
+    name_of: Callable[[str], Awaitable[str]],
+    options: Options,
+    address: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connect, "name_of", name_of)
+    stream, _ = stream_pair(HostPort(address, 40000))
+    assert await connect.our_name(stream, options) == name
 
 
 def test_a_slow_link_gets_more_time() -> None:

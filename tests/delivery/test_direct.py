@@ -1,7 +1,6 @@
 """Direct delivery asks a domain's mail exchangers in order, and its trouble stays with the domain."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import anyio
@@ -9,7 +8,7 @@ import pytest
 
 from masqmail.delivery import direct
 from masqmail.delivery.connect import Memory, Options, TlsMode
-from masqmail.delivery.direct import OwnHost, send_direct
+from masqmail.delivery.direct import OwnHost, Source, send_direct
 from masqmail.delivery.job import Feed
 from masqmail.delivery.smtp import SessionEnd
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed
@@ -24,15 +23,18 @@ OPTIONS = Options("laptop.test", tls=TlsMode.OPPORTUNISTIC, linger=timedelta(0))
 REFUSED = SessionEnd(Culprit.CONNECTION, "cannot connect: connection refused")
 GOOD = SessionEnd(progress=True)
 
-Ask = Callable[[FakeResolver], Awaitable[tuple[list[str], ListFeed, SessionEnd]]]
+Ask = Callable[..., Awaitable[tuple[list[str], ListFeed, SessionEnd]]]
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[tuple[list[str], ListFeed, SessionEnd]]]:
+def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Sends one message to far.test; each host ends its session as told. Returns who was asked, in order."""
 
     async def run(
-        resolver: FakeResolver, domain: str = "far.test", **ends: SessionEnd
+        resolver: FakeResolver,
+        domain: str = "far.test",
+        sources: Sequence[Source] = (Source.MX, Source.A),
+        **ends: SessionEnd,
     ) -> tuple[list[str], ListFeed, SessionEnd]:
         asked = []
 
@@ -45,7 +47,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[tuple[list[s
         monkeypatch.setattr(direct, "send", send)
         feed = ListFeed(transaction("one"), transaction("two"))
         own_host = OwnHost(("laptop.test",), ("192.0.2.99",))
-        end = await send_direct(domain, OPTIONS, resolver, feed, Memory(), own_host=own_host)
+        end = await send_direct(domain, OPTIONS, resolver, feed, Memory(), own_host=own_host, sources=sources)
         return asked, feed, end
 
     return run
@@ -103,6 +105,7 @@ async def test_a_temporary_greeting_is_the_status(ask: Ask) -> None:
     _, feed, _ = await ask(THREE, a=busy, b=busy, c=busy)
     outcome = feed.the_outcome()
     assert isinstance(outcome, Deferred) and outcome.status == busy.status
+    assert outcome.remote_host == "c.test:25" and outcome.said_by_peer
 
 
 @pytest.mark.anyio
@@ -111,6 +114,7 @@ async def test_a_permanent_greeting_is_a_reason_to_wait(ask: Ask) -> None:
     _, feed, _ = await ask(THREE, a=closed, b=closed, c=closed)
     outcome = feed.the_outcome()
     assert isinstance(outcome, Deferred) and outcome.status.is_temporary
+    assert not outcome.said_by_peer, "it never said that"
 
 
 @pytest.mark.anyio
@@ -197,19 +201,84 @@ async def test_a_message_arrives_at_the_second_exchanger() -> None:
             {"far.test": [(1, "dead.test"), (2, "mx.test")]}, {"dead.test": ["127.0.0.9"], "mx.test": ["127.0.0.1"]}
         )
         with anyio.fail_after(20):
-            end = await send_direct("far.test", OPTIONS, resolver, feed, Memory(), port=listener.address.port)
+            port = listener.address.port
+            end = await send_direct("far.test", OPTIONS, resolver, feed, Memory(), own_host=OwnHost(), port=port)
     assert end.progress
     outcome = feed.the_outcome()
     assert isinstance(outcome, Delivered)
     assert outcome.remote_host == f"mx.test:{listener.address.port}"
 
 
+# where the hosts are looked for
+
+MX, A, HOSTS = Source.MX, Source.A, Source.HOSTS
+
+
 @pytest.mark.anyio
-async def test_without_mx_records_in_use_the_host_itself_is_asked() -> None:
-    feed = ListFeed(transaction("one"))
-    resolver = FakeResolver({"far.test": [(1, "elsewhere.test")]}, {"far.test": ["127.0.0.1"]})
-    async with listening(ScriptedServer) as listener:
-        port = listener.address.port
-        options = replace(OPTIONS, tls=TlsMode.NONE)
-        await send_direct("far.test", options, resolver, feed, Memory(), port=port, use_mx=False)
-    assert isinstance(feed.the_outcome(), Delivered)
+@pytest.mark.parametrize(
+    ("sources", "records", "address"),
+    [
+        ([MX, A], [(1, "mx.test")], "192.0.2.25"),
+        ([MX, A, HOSTS], [], "192.0.2.1"),
+        ([MX, HOSTS], [], "192.168.0.1"),
+        ([A, MX], [(1, "mx.test")], "192.0.2.1"),
+        ([A], [(1, "mx.test")], "192.0.2.1"),
+        ([HOSTS, MX, A], [(1, "mx.test")], "192.168.0.1"),
+    ],
+)
+async def test_the_first_source_that_knows_a_host_counts(
+    ask: Ask, sources: list[Source], records: list[tuple[int, str]], address: str
+) -> None:
+    resolver = FakeResolver(
+        {"far.test": records},
+        {"far.test": ["192.0.2.1"], "mx.test": ["192.0.2.25"]},
+        hosts={"far.test": ["192.168.0.1"]},
+    )
+    asked, _, _ = await ask(resolver, sources=sources, far=GOOD, mx=GOOD)
+    assert [one.split()[1] for one in asked] == [f"{address}:25"]
+
+
+@pytest.mark.anyio
+async def test_a_name_that_only_this_host_knows_is_found_although_the_dns_has_no_such_domain(ask: Ask) -> None:
+    resolver = FakeResolver(hosts={"nas.lan": ["192.168.0.2"]})
+    asked, _, _ = await ask(resolver, "nas.lan", [MX, A, HOSTS], nas=GOOD)
+    assert asked == ["nas.lan:25 192.168.0.2:25"]
+
+
+NOWHERE = NameFailure("no name server answered")
+EMPTY = FakeResolver({"far.test": []})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("resolver", "sources", "status"),
+    [
+        (FakeResolver(), [A], "5.1.2"),
+        (FakeResolver(), [MX, A, HOSTS], "5.1.2"),
+        (FakeResolver(), [HOSTS, MX], "5.1.2"),
+        (FakeResolver(hijacked=True), [A], "4.4.3"),
+        (FakeResolver(), [HOSTS], "4.4.3"),
+        (EMPTY, [MX], "4.4.3"),
+        (EMPTY, [MX, A, HOSTS], "4.4.3"),
+        (FakeResolver({"far.test": NOWHERE}, {"far.test": ["192.0.2.1"]}), [MX, A, HOSTS], "4.4.3"),
+        (FakeResolver({"far.test": NullMx("no mail")}, {"far.test": ["192.0.2.1"]}), [MX, A, HOSTS], "5.1.10"),
+        (FakeResolver({"far.test": [(1, "gone.test")]}, {"far.test": ["192.0.2.1"]}), [MX, A], "4.4.3"),
+        (FakeResolver({}, {"far.test": ["192.0.2.99"]}), [HOSTS], "5.4.6"),
+    ],
+)
+async def test_only_what_is_known_to_be_missing_leads_to_the_next_source(
+    ask: Ask, resolver: FakeResolver, sources: list[Source], status: str
+) -> None:
+    asked, feed, _ = await ask(resolver, sources=sources)
+    outcome = feed.the_outcome()
+    assert asked == []
+    assert isinstance(outcome, Failed | Deferred)
+    assert outcome.status.enhanced == status
+
+
+@pytest.mark.anyio
+async def test_a_domain_without_any_host_says_where_it_was_looked_for(ask: Ask) -> None:
+    _, feed, _ = await ask(EMPTY, sources=[MX, HOSTS])
+    outcome = feed.the_outcome()
+    assert isinstance(outcome, Deferred)
+    assert outcome.reason == "no host is known for far.test (asked for: mx, hosts)"

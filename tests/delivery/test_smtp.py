@@ -11,15 +11,25 @@ import anyio
 import pytest
 import trustme
 
-from masqmail.delivery import connect
+from masqmail.delivery import connect, smtp
 from masqmail.delivery.connect import Memory, Options, TlsMode
 from masqmail.delivery.job import Transaction
 from masqmail.delivery.smtp import SessionEnd, send
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried
+from masqmail.net.errors import ConnectionLost, NameFailure
+from masqmail.net.stream import Stream
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.settings import HostPort
 from support.listfeed import ListFeed, transaction
-from support.scripted_server import ALL_KEYWORDS, DROP, TAKE_AND_DROP, Listener, ScriptedServer, listening
+from support.scripted_server import (
+    ALL_KEYWORDS,
+    DROP,
+    TAKE_AND_DROP,
+    ContentFilter,
+    Listener,
+    ScriptedServer,
+    listening,
+)
 
 OPTIONS = Options("laptop.test", tls=TlsMode.NONE, linger=timedelta(0))
 LOGIN = Credentials("me@gmx.test", Secret("sesame"))
@@ -120,6 +130,48 @@ async def test_the_last_byte_waits_until_the_feed_has_noted_it() -> None:
         await deliver(feed, listener)
     assert noted.is_set(), "MAIL and RCPT left while the note was being written"
     assert isinstance(feed.the_outcome(), Delivered)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name", "greeting"), [("laptop.isp.test", "EHLO laptop.isp.test"), (None, "EHLO [127.0.0.1]")]
+)
+async def test_by_address_we_greet_with_its_name_or_else_with_it(
+    name: str | None, greeting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def name_of(address: str) -> str:
+        assert address == "127.0.0.1"
+        if name is None:
+            raise NameFailure("it has no name")
+        return name
+
+    monkeypatch.setattr(connect, "name_of", name_of)
+    async with listening(ScriptedServer) as listener:
+        await deliver(ListFeed(transaction("one")), listener, replace(OPTIONS, helo_name=None))
+    assert listener.servers[0].commands[0] == greeting
+
+
+@pytest.mark.anyio
+async def test_a_session_that_is_stopped_while_our_name_is_looked_up_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams = []
+
+    async def our_name(stream: Stream, options: Options) -> str:
+        streams.append(stream)
+        scope.cancel()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(smtp, "our_name", our_name)
+    feed = ListFeed(transaction("one"))
+    async with listening(ScriptedServer) as listener:
+        with anyio.CancelScope() as scope:
+            await deliver(feed, listener)
+    assert scope.cancelled_caught
+    with pytest.raises(ConnectionLost, match="closed on our side"):
+        await streams[0].drain(0)
+    assert feed.taken == []
 
 
 # refusals
@@ -278,6 +330,56 @@ async def test_a_drop_before_the_last_byte_costs_nothing() -> None:
     outcome = feed.the_outcome()
     assert isinstance(outcome, NotTried) and outcome.culprit is Culprit.CONNECTION
     assert not end.progress
+
+
+def big_transaction(name: str, folder: Path) -> Transaction:
+    """A message that no socket holds as a whole."""
+    body = folder / name
+    body.write_bytes(b"This offends somebody on the way.\r\n" * 300_000)
+    return transaction(name, body=body)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keywords", [ALL_KEYWORDS, ()], ids=["stream", "lock-step"])
+async def test_a_message_in_whose_middle_the_server_drops_again_lets_the_others_go_first(
+    keywords: tuple[str, ...], tmp_path: Path
+) -> None:
+    memory = Memory()
+    big = big_transaction("big", tmp_path)
+    outcomes, ends = [], []
+    async with listening(lambda: ContentFilter(keywords=keywords)) as listener:
+        for _ in range(3):
+            feed = ListFeed(big, transaction("small"))
+            ends.append(await send(listener.address, OPTIONS, feed, memory))
+            outcomes.append(feed.the_outcome("big"))
+            if "small" in feed.outcomes:
+                assert isinstance(feed.the_outcome("small"), NotTried)
+        feed = ListFeed(transaction("small"))
+        assert (await send(listener.address, OPTIONS, feed, memory)).is_ok
+    assert [type(outcome) for outcome in outcomes] == [NotTried, Deferred, Deferred]
+    assert [end.progress for end in ends] == [False, True, True]
+    assert all(end.culprit is Culprit.CONNECTION for end in ends)
+    outcome = outcomes[1]
+    assert isinstance(outcome, Deferred)
+    assert (outcome.culprit, outcome.status.enhanced) == (Culprit.MESSAGE, "4.4.2")
+    assert (outcome.remote_host, outcome.said_by_peer) == (str(listener.address), False)
+    start = f"the connection to {listener.address} broke again in the middle of this message: "
+    assert outcome.reason.startswith(start)
+    assert not outcome.in_doubt
+
+
+@pytest.mark.anyio
+async def test_a_message_that_got_through_once_in_between_was_not_dropped_in_a_row(tmp_path: Path) -> None:
+    memory = Memory()
+    big = big_transaction("big", tmp_path)
+    servers = iter([ContentFilter(keywords=()), refusing(content="450 4.7.0 later"), ContentFilter(keywords=())])
+    outcomes = []
+    async with listening(lambda: next(servers)) as listener:
+        for _ in range(3):
+            feed = ListFeed(big)
+            await send(listener.address, OPTIONS, feed, memory)
+            outcomes.append(type(feed.the_outcome("big")))
+    assert outcomes == [NotTried, Deferred, NotTried]
 
 
 @pytest.mark.anyio

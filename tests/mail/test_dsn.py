@@ -185,6 +185,25 @@ def test_what_a_server_says_cannot_add_fields_or_lines() -> None:
     assert all(len(line) <= 998 for line in compose(replace(REPORT, recipients=(bad,))).body.split(b"\r\n"))
 
 
+@pytest.mark.parametrize(
+    ("remote_host", "name"),
+    [
+        ("mx.example.org", "mx.example.org"),
+        ("mx.example.org:587", "mx.example.org"),
+        ("127.0.0.1", "[127.0.0.1]"),
+        ("127.0.0.1:25", "[127.0.0.1]"),
+        ("2001:db8::1", "[IPv6:2001:db8::1]"),
+        ("[2001:db8::1]", "[IPv6:2001:db8::1]"),
+        ("[2001:db8::1]:25", "[IPv6:2001:db8::1]"),
+    ],
+)
+def test_a_server_is_named_without_its_port_and_an_address_as_a_literal(remote_host: str, name: str) -> None:
+    """RFC 3464 §2.3.5."""
+    text, (_, recipient), _ = parts_of(replace(REPORT, recipients=(replace(ANN, remote_host=remote_host),)))
+    assert recipient["Remote-MTA"] == f"dns; {name}"
+    assert f"The mail server {name} said:" in text
+
+
 def test_a_long_list_is_cut_in_the_text_but_not_in_the_facts() -> None:
     many = tuple(replace(ANN, address=f"a{number}@example.org") for number in range(MAX_LISTED + 7))
     text, groups, _ = parts_of(replace(REPORT, recipients=many))

@@ -49,6 +49,11 @@ def test_a_local_message_names_its_user_and_no_protocol() -> None:
     assert " for " not in field
 
 
+@pytest.mark.parametrize("recipient", [Mailbox("ann", "bücher.example"), Mailbox("jörg", "example.org")])
+def test_a_recipient_with_utf8_is_not_named_so_that_the_header_stays_ascii(recipient: Mailbox) -> None:
+    assert " for " not in received("", recipient=recipient)
+
+
 def test_a_trace_field_is_one_field() -> None:
     assert [field.name for field in split_fields(received("", "local").encode())] == ["received"]
 

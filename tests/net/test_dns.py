@@ -1,6 +1,8 @@
 """The resolver of the system against a name server of our own on loopback, and the fake one beside it."""
 
+import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
+from masqmail.net import dial
 from masqmail.net import dns as our_dns
-from masqmail.net.dns import MailExchanger, MxAnswer, Resolver, SystemResolver, is_numeric, to_ascii
-from masqmail.net.errors import NameFailure, NameNotFound, NullMx
+from masqmail.net.dns import MailExchanger, MxAnswer, Resolver, SystemResolver, is_numeric, name_of, to_ascii
+from masqmail.net.errors import NameFailure, NameNotFound, NoAddress, NullMx
 from masqmail.net.fake import FakeResolver
 
 pytestmark = pytest.mark.anyio
@@ -25,10 +28,20 @@ MX_RECORDS = {
     "nomail.example.": ["0 ."],
     "nomx.example.": [],
 }
+ADDRESS_RECORDS = {
+    ("both.example.", "A"): ["192.0.2.1", "192.0.2.2"],
+    ("both.example.", "AAAA"): ["2001:db8::1"],
+    ("new.example.", "AAAA"): ["2001:db8::2"],
+    ("halfdead.example.", "A"): ["192.0.2.3"],
+    ("halfdead.example.", "AAAA"): dns.rcode.SERVFAIL,
+    ("dead.example.", "A"): [],
+    ("dead.example.", "AAAA"): dns.rcode.SERVFAIL,
+}
+ADDRESS_NAMES = {name for name, _ in ADDRESS_RECORDS}
 
 
 class NameServer:
-    """Answers over UDP: MX records from the table, NXDOMAIN for the rest."""
+    """Answers over UDP: records from the tables, NXDOMAIN for the rest."""
 
     def __init__(self) -> None:
         self.questions: list[str] = []
@@ -37,9 +50,9 @@ class NameServer:
         self.has_root = True
         self.wildcard = False
 
-    async def serve(self, socket: anyio.abc.UDPSocket) -> None:
-        async for packet, (host, port) in socket:
-            await socket.sendto(self.answer(dns.message.from_wire(packet)).to_wire(), host, port)
+    async def serve(self, udp: anyio.abc.UDPSocket) -> None:
+        async for packet, (host, port) in udp:
+            await udp.sendto(self.answer(dns.message.from_wire(packet)).to_wire(), host, port)
 
     def answer(self, query: dns.message.Message) -> dns.message.Message:
         question = query.question[0]
@@ -51,6 +64,8 @@ class NameServer:
             response.answer.append(dns.rrset.from_text(".", 60, "IN", "NS", "a.root-servers.net."))
         elif self.wildcard and question.rdtype == dns.rdatatype.A:
             response.answer.append(dns.rrset.from_text(name, 60, "IN", "A", "192.0.2.80"))
+        elif name in ADDRESS_NAMES:
+            self.add_addresses(response, name, dns.rdatatype.to_text(question.rdtype))
         elif name not in MX_RECORDS:
             response.set_rcode(self.rcode)
             if self.names_zone:
@@ -60,16 +75,23 @@ class NameServer:
             response.answer.append(dns.rrset.from_text_list(name, 60, "IN", "MX", MX_RECORDS[name]))
         return response
 
+    def add_addresses(self, response: dns.message.Message, name: str, kind: str) -> None:
+        found = ADDRESS_RECORDS.get((name, kind), [])
+        if isinstance(found, dns.rcode.Rcode):
+            response.set_rcode(found)
+        elif found:
+            response.answer.append(dns.rrset.from_text_list(name, 60, "IN", kind, found))
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[NameServer]:
     server = NameServer()
     async with (
-        await anyio.create_udp_socket(local_host="127.0.0.1") as socket,
+        await anyio.create_udp_socket(local_host="127.0.0.1") as udp,
         anyio.create_task_group() as group,
     ):
-        server.port = socket.extra(anyio.abc.SocketAttribute.local_port)  # type: ignore[attr-defined]
-        group.start_soon(server.serve, socket)
+        server.port = udp.extra(anyio.abc.SocketAttribute.local_port)  # type: ignore[attr-defined]
+        group.start_soon(server.serve, udp)
         yield server
         group.cancel_scope.cancel()
 
@@ -102,7 +124,8 @@ def fake() -> FakeResolver:
             "bücher.example": [(10, "mail.example.org")],
             "nomail.example": [(0, ".")],
             "nomx.example": [],
-        }
+        },
+        {"both.example": ["192.0.2.1", "192.0.2.2", "2001:db8::1"], "new.example": ["2001:db8::2"]},
     )
 
 
@@ -134,6 +157,33 @@ async def test_a_domain_that_does_not_exist_is_not_found(either: Resolver) -> No
 
 async def test_a_domain_in_another_script_is_asked_for_in_a_labels(either: Resolver) -> None:
     assert (await either.mail_exchangers("bücher.example")).exchangers[0].host == "mail.example.org"
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [("Both.example", ["192.0.2.1", "192.0.2.2", "2001:db8::1"]), ("new.example", ["2001:db8::2"])],
+)
+async def test_address_records_are_those_of_the_dns(either: Resolver, host: str, addresses: list[str]) -> None:
+    assert sorted(await either.address_records(host)) == addresses
+
+
+async def test_a_name_without_address_records_is_not_one_that_does_not_exist(either: Resolver) -> None:
+    with pytest.raises(NoAddress, match=r"nomx\.example has no address record"):
+        await either.address_records("nomx.example")
+    with pytest.raises(NameNotFound):
+        await either.address_records("typo.example")
+
+
+async def test_the_hosts_file_is_no_part_of_the_dns(either: Resolver) -> None:
+    with pytest.raises(NameNotFound):
+        await either.address_records("localhost")
+
+
+async def test_half_of_the_address_records_will_do(resolver: SystemResolver) -> None:
+    assert await resolver.address_records("halfdead.example") == ["192.0.2.3"]
+    with pytest.raises(NameFailure, match="could not answer") as raised:
+        await resolver.address_records("dead.example")
+    assert type(raised.value) is NameFailure
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
@@ -243,3 +293,55 @@ def test_addresses_are_told_from_names(host: str, expected: bool) -> None:
 
 def test_a_name_in_another_script_becomes_a_labels() -> None:
     assert to_ascii("Bücher.example") == "xn--bcher-kva.example"
+
+
+# the name of an address
+
+
+class Names:
+    """What the system says of addresses, and of names."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str | None, *addresses: str) -> None:
+        self._name, self._addresses = name, addresses
+        monkeypatch.setattr(asyncio.get_running_loop(), "getnameinfo", self.getnameinfo)
+        monkeypatch.setattr(dial, "look_up", self.look_up)
+
+    async def getnameinfo(self, sockaddr: tuple[str, int], flags: int) -> tuple[str, str]:
+        assert flags & socket.NI_NAMEREQD
+        if self._name is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return self._name, "0"
+
+    async def look_up(self, host: str) -> list[dial.Endpoint]:
+        return [dial.Endpoint(socket.AF_INET, (address, 0)) for address in self._addresses]
+
+
+async def test_an_address_has_the_name_that_leads_back_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    Names(monkeypatch, "Laptop.isp.example.", "192.0.2.8", "192.0.2.7")
+    assert await name_of("192.0.2.7") == "Laptop.isp.example"
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble"),
+    [
+        (None, "the address 192.0.2.7 has no name"),
+        ("laptop.isp.example", "leads elsewhere"),
+        ("localhost", "no full name"),
+        ("7.2.0.192", "no full name"),
+        ("bad_name.example", "no full name"),
+        ("bad.example\r\nRSET", "no full name"),
+        ("-a.example", "no full name"),
+        ("x." * 127 + "ab", "no full name"),
+    ],
+)
+async def test_a_name_that_others_could_not_use_is_none(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, trouble: str
+) -> None:
+    Names(monkeypatch, name, "192.0.2.99" if trouble == "leads elsewhere" else "192.0.2.7")
+    with pytest.raises(NameFailure, match=trouble):
+        await name_of("192.0.2.7")
+
+
+async def test_what_is_no_address_has_no_name() -> None:
+    with pytest.raises(NameFailure):
+        await name_of("192.0.2.300")

@@ -59,6 +59,23 @@ async def test_each_client_is_served_on_its_own() -> None:
     assert all(sock.fileno() == -1 for sock in served.sockets)
 
 
+async def test_another_bound_counts_for_the_next_client() -> None:
+    served = Served(max_connections=10)
+    async with anyio.create_task_group() as group:
+        group.start_soon(served.listener.serve)
+        first = await served.connect()
+        first.write(b"x")
+        await first.receive(5)
+        served.listener.max_connections = 1
+        second = await served.connect()
+        assert await second.receive(5) == b"421 4.3.2 Too many connections\r\n"
+        first.write(b"still here")
+        assert await first.receive(5) == b"still here"
+        for stream in (first, second):
+            stream.abort()
+        group.cancel_scope.cancel()
+
+
 async def test_one_client_too_many_is_told_so_and_sent_away() -> None:
     served = Served(max_connections=1)
     async with anyio.create_task_group() as group:

@@ -12,6 +12,7 @@ from support.authority import Authority, Certificate
 from support.daemon import Daemon, smarthost_route
 from support.mail import complete_message, message, submit, without_trace
 from support.peers import wait_until
+from support.ports import free_port
 from support.postfix import Postfix
 
 pytestmark = pytest.mark.peer
@@ -49,9 +50,11 @@ def daemon(
         "othername": [ours, *login],
         "stranger": [theirs, *login],
         "pinned": [f'tls_fingerprint = "sha256:{other_certificate.fingerprint}"'],
+        "resumed": [ours],
         "mispinned": [f'tls_fingerprint = "{other_certificate.fingerprint}"', *login],
     }
     more = "".join(smarthost_route(door, postfix.doors[door], *settings) for door, settings in routes.items())
+    more += smarthost_route("failover", [free_port(), postfix.doors["untrusted"], postfix.doors["failover"]], ours)
     daemon = Daemon(folder, '[log]\nlevel = "debug"\n\n' + more)
     daemon.start()
     yield daemon
@@ -78,6 +81,29 @@ def test_mail_goes_through_starttls_to_a_server_with_the_right_certificate(
     session = postfix.session(door)
     assert session["starttls"] == 1
     assert session["ehlo"] == 2  # RFC 3207 §4.2
+
+
+def test_the_next_connection_resumes_the_tls_session(daemon: Daemon, postfix: Postfix) -> None:
+    submit(daemon.port, "ann@resumed.test", message("resumed-1"))
+    postfix.wait_for_copy("resumed-1")
+    postfix.session("resumed")
+    reused = re.compile(r"postfix/resumed/smtpd.*: Reusing old session")
+    assert not reused.search(postfix.log)
+    submit(daemon.port, "ann@resumed.test", message("resumed-2"))
+    postfix.wait_for_copy("resumed-2")
+    assert postfix.connections("resumed") == 2
+    assert reused.search(postfix.log)
+
+
+def test_mail_goes_to_the_first_smarthost_that_is_there_and_can_be_trusted(daemon: Daemon, postfix: Postfix) -> None:
+    """Nobody listens at the first of three, and the second is somebody else."""
+    for name in ("failover-1", "failover-2"):
+        content = complete_message(name)
+        submit(daemon.port, "ann@failover.test", content)
+        assert without_trace(postfix.wait_for_copy(name)) == content
+    assert "postfix/failover/smtpd" in postfix.log
+    assert daemon.route("failover")["state"] == "ready"
+    assert postfix.session("untrusted").keys() <= HARMLESS, "asked once, and paused"
 
 
 @pytest.mark.parametrize("door", ["plain", "login", "crammd5"])

@@ -1,5 +1,6 @@
 """Files in the pickup folder become messages once, or are put aside with a notice; nothing else is touched."""
 
+import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -147,7 +148,14 @@ async def test_a_file_without_its_end_is_left_alone_until_it_is_old(desk: Desk) 
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello", b"MasqMail-Pickup: 1\n\nno recipients", b"MasqMail-Pickup: 1\nRecipient: <a@b>\n"]
+    "content",
+    [
+        b"",
+        b"hello",
+        b"MasqMail-Pickup: 1\n\nno recipients",
+        b"MasqMail-Pickup: 1\nRecipient: <a@b>\n",
+        CONTENT.replace(b"hello", b"hel\0lo"),
+    ],
 )
 async def test_a_bad_file_is_put_aside_and_its_owner_told(desk: Desk, content: bytes) -> None:
     desk.leave(content)
@@ -155,6 +163,21 @@ async def test_a_bad_file_is_put_aside_and_its_owner_told(desk: Desk, content: b
     assert desk.bad() == ["one"]
     assert len(desk.spool.messages) == 1
     assert str(desk.folder / "bad" / "one").encode() in content_of(desk.spool.messages[0])
+
+
+async def test_a_file_that_cannot_be_opened_now_is_left_for_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    desk.leave()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", too_many)
+        assert await desk.pickup.take_all() == 1
+    assert desk.names() == ["one"]
+    assert await desk.pickup.take_all() == 0
+    assert len(desk.spool.messages) == 1
 
 
 async def test_links_and_pipes_and_folders_are_put_aside_unread(desk: Desk, tmp_path: Path) -> None:

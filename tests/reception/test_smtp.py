@@ -26,7 +26,7 @@ from masqmail.proto.smtp.command import Mail
 from masqmail.proto.smtp.reply import ReplyParser
 from masqmail.proto.smtp.session import WAIT_SECONDS, Offers, Wait
 from masqmail.reception.policy import Session, local_origin, network_origin
-from masqmail.reception.smtp import LOGIN_FAILED, Service, accepted
+from masqmail.reception.smtp import EVENTS_IN_A_ROW, LOGIN_FAILED, Service, accepted
 from masqmail.routing.route import RouteClass
 from masqmail.settings import HostPort
 from masqmail.spool.api import NewRecipient, TargetKind
@@ -252,6 +252,21 @@ async def test_replies_to_a_group_come_in_one_piece(house: House) -> None:
     client = await house.greeted()
     client.stream.write(ENVELOPE + b"NOOP\r\nDATA\r\n")
     assert (await client.stream.receive(5)).count(b"\r\n") == 4
+
+
+async def test_a_flood_of_commands_leaves_the_others_their_turn(house: House) -> None:
+    client = await house.greeted()
+    seen: set[int] = set()
+
+    async def somebody_else() -> None:
+        while True:
+            seen.add(len(house.policy.asked))
+            await anyio.lowlevel.checkpoint()
+
+    house.tasks.start_soon(somebody_else)
+    client.stream.write(b"MAIL FROM:<a@b.example>\r\nRSET\r\n" * 3 * EVENTS_IN_A_ROW)
+    await until(lambda: len(house.policy.asked) == 3 * EVENTS_IN_A_ROW)
+    assert seen >= {EVENTS_IN_A_ROW, 2 * EVENTS_IN_A_ROW}
 
 
 async def test_refusals_of_the_policy_reach_the_client(house: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -44,7 +44,7 @@ def test_a_remote_address_shows_the_routes_and_what_is_rewritten() -> None:
                 "reason": "fast: link dsl is up: carrier on ppp0",
                 "rewrites": [
                     {"field": "return_path", "from": "john@home.example", "to": "j@fast.example"},
-                    {"field": "from", "from": "john@home.example", "to": "j@fast.example"},
+                    {"field": "from", "from": "john@home.example", "to": "John <j@fast.example>"},
                 ],
                 "considered": [
                     {"route": "fax", "taken": False, "reason": "recipient x@isp.example is not in recipients"},

@@ -109,9 +109,22 @@ def test_changes_are_listed_with_the_names_of_the_settings() -> None:
     assert changes(path("john@localhost"), header, Rewriting(all=MAP), LOCAL) == [
         Change("return_path", "john@localhost", "jsmith@fast.example"),
         Change("from", "ann@localhost", "ann@fast.example"),
-        Change("reply_to", "john@localhost", "jsmith@fast.example"),
+        Change("reply_to", "john@localhost", "John Smith <jsmith@fast.example>"),
     ]
     assert changes(None, header, Rewriting(), LOCAL) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "after"),
+    [
+        (b"From: j@localhost\r\n", "Jörg <j@x>"),
+        (b"From: Joe <j@localhost>\r\n", "j@x"),
+        (b"From: j@localhost (Joe)\r\n", "j@x"),
+    ],
+)
+def test_a_change_shows_the_name_that_is_added_as_people_read_it(header: bytes, after: str) -> None:
+    rewriting = Rewriting(from_=(("j", "Jörg <j@x>"),))
+    assert changes(None, header, rewriting, LOCAL) == [Change("from", "j@localhost", after)]
 
 
 @pytest.mark.parametrize(

@@ -119,11 +119,6 @@ def test_a_failure_without_a_permanent_status_defers() -> None:
     assert settlement.status == Status(451, "4.3.0", "odd")
 
 
-def test_a_doubt_is_told() -> None:
-    outcome = Deferred(Status(451, "4.4.2", "cut"), Culprit.CONNECTION, "connection lost", in_doubt=True)
-    assert run(outcome).reason == "connection lost (it may arrive twice: we were cut off while sending)"
-
-
 class TestNextHops:
     def test_that_pause_spend_nothing_and_change_nothing(self) -> None:
         for given_up in (False, True):

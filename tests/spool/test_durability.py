@@ -10,20 +10,22 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from masqmail.spool import database
+from masqmail.spool import database, room
 from masqmail.spool.api import SpoolBroken, SpoolFull
 from masqmail.spool.changes import IN_DOUBT
 from masqmail.spool.database import Database
-from masqmail.spool.room import Room
+from masqmail.spool.room import BALLAST_NAME, Room
 from masqmail.spool.sqlite import SqliteSpool
 from masqmail.spool.states import MOVES, State
 from masqmail.spool.writer import Effect
+from masqmail.system.clock import FakeClock
 from spool.conformance import START, lease_one, message, record
 from spool.worker import content
 
@@ -228,6 +230,43 @@ async def test_a_disk_without_room_for_a_big_body_refuses_it(
     await spool.accept([message("m1", body=b"x" * 100_000)])
 
 
+async def test_what_is_owed_gets_the_room_of_the_ballast(
+    spool: SqliteSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await spool.accept([message("m1"), message("m2")])
+    leased = await lease_one(spool)
+    ballast = tmp_path / "spool" / BALLAST_NAME
+    assert ballast.stat().st_size > 1_000_000
+    await spool._writer.submit(_refuse_writes, Effect.NOTHING)
+    with pytest.raises(SpoolFull):
+        await spool.accept([message("m3")])
+    assert ballast.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "free_bytes", lambda directory: 0.0)
+        await spool.record([record(leased, State.DELIVERED)])
+        assert not ballast.exists()
+    assert await names(spool) == ["m2"]
+    await spool.accept([message("m4")])
+    assert ballast.exists()
+
+
+def _refuse_writes(db: Database) -> None:
+    """Makes the disk full until the ballast is given up."""
+    begin, make_room = db.begin, db.make_room
+
+    def refuse(*, durable: bool) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    def give_in() -> bool:
+        db.begin = begin  # type: ignore[method-assign]
+        return make_room()
+
+    db.begin = refuse  # type: ignore[method-assign]
+    db.make_room = give_in  # type: ignore[method-assign]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a few megabytes."""
@@ -255,6 +294,48 @@ async def test_a_really_full_disk_loses_nothing(small_disk: Path, monkeypatch: p
     await spool.remove(accepted[:20], START, "to make room")
     await spool.accept([message("again", body=b"x" * 5_000)])
     assert await names(spool) == [*accepted[20:], "again"]
+    await spool.close()
+
+
+@pytest.mark.slow
+async def test_a_small_disk_takes_mail_again_and_again(small_disk: Path) -> None:
+    """It has a reserve, a journal and a ballast of its size."""
+    clock = FakeClock(START)
+    spool = await SqliteSpool.open(small_disk, monotonic=clock.monotonic)
+    for number in range(1000):
+        await spool.accept([message(f"m{number}", body=b"x" * 5_000)])
+        await spool.record([record(await lease_one(spool), State.DELIVERED)])
+        clock.advance(timedelta(seconds=2))
+    assert await names(spool) == []
+    await spool.close()
+
+
+@pytest.mark.slow
+async def test_a_disk_that_others_filled_still_lets_mail_leave(small_disk: Path) -> None:
+    spool = await SqliteSpool.open(small_disk)
+    for number in range(50):
+        await spool.accept([message(f"m{number}", body=b"x" * 5_000)])
+    with (small_disk / "somebody else's").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    for number in range(50, 0, -1):
+        await spool.record([record(await lease_one(spool), State.DELIVERED)])
+        assert len(await names(spool)) == number - 1
+    await spool.close()
+
+
+@pytest.mark.slow
+async def test_a_full_disk_can_be_started_on(small_disk: Path) -> None:
+    spool = await SqliteSpool.open(small_disk)
+    await spool.accept([message("m1"), message("m2")])
+    await spool.close()
+    with (small_disk / "somebody else's").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    spool = await SqliteSpool.open(small_disk)
+    await spool.recover(START)
+    await spool.record([record(await lease_one(spool), State.DELIVERED)])
+    assert await names(spool) == ["m2"]
     await spool.close()
 
 

@@ -248,30 +248,42 @@ async def test_the_journal_mode_is_the_one_that_survives_a_power_failure(spool: 
 # schema and statements
 
 
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> Callable[[], sqlite3.Connection]:
+    """Makes empty databases in memory and closes them in the end."""
+
+    def make() -> sqlite3.Connection:
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        request.addfinalizer(connection.close)
+        return connection
+
+    return make
+
+
 def schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
     return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
 
 
-def test_a_fresh_schema_equals_one_upgraded_step_by_step() -> None:
+def test_a_fresh_schema_equals_one_upgraded_step_by_step(database: Callable[[], sqlite3.Connection]) -> None:
     changes = statements.schema_changes()
-    fresh = sqlite3.connect(":memory:", isolation_level=None)
+    fresh = database()
     migrate(fresh)
-    upgraded = sqlite3.connect(":memory:", isolation_level=None)
+    upgraded = database()
     for number in range(1, len(changes) + 1):
         migrate(upgraded, changes[:number])
     assert schema(fresh) == schema(upgraded) != []
     assert fresh.execute("PRAGMA user_version").fetchone() == (len(changes),)
 
 
-def test_an_upgrade_runs_only_what_is_new() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+def test_an_upgrade_runs_only_what_is_new(database: Callable[[], sqlite3.Connection]) -> None:
+    connection = database()
     migrate(connection, ["CREATE TABLE one (a)"])
     migrate(connection, ["CREATE TABLE one (a)", "ALTER TABLE one ADD b"])
     assert [row[1] for row in connection.execute("PRAGMA table_info(one)")] == ["a", "b"]
 
 
-def test_a_failed_upgrade_leaves_the_file_as_it_was() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+def test_a_failed_upgrade_leaves_the_file_as_it_was(database: Callable[[], sqlite3.Connection]) -> None:
+    connection = database()
     migrate(connection, ["CREATE TABLE one (a)"])
     with pytest.raises(sqlite3.Error):
         migrate(connection, ["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE one (a)"])
@@ -303,8 +315,10 @@ SCANS = {
 
 
 @pytest.mark.parametrize(("topic", "name", "text"), STATEMENTS)
-def test_a_statement_is_valid_and_does_not_grow_with_the_queue(topic: str, name: str, text: str) -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+def test_a_statement_is_valid_and_does_not_grow_with_the_queue(
+    topic: str, name: str, text: str, database: Callable[[], sqlite3.Connection]
+) -> None:
+    connection = database()
     migrate(connection)
     named = re.findall(r":(\w+)", text)
     parameters = dict.fromkeys(named, 1) if named else [1] * text.count("?")
@@ -459,6 +473,8 @@ async def test_a_body_stops_growing_when_the_disk_is_nearly_full(
     body.discard()
     with pytest.raises(SpoolFull):
         await spool.accept([message("m1")])
+    monkeypatch.undo()
+    assert spool.has_room(0)  # seen at once
 
 
 # the writer

@@ -133,7 +133,8 @@ def says(status: Status, culprit: Culprit = Culprit.RECIPIENT) -> Answer:
 
     def answer(transaction: Transaction, address: str) -> Outcome:
         kind = Deferred if status.is_temporary else Failed
-        return kind(status, culprit, f"mail.isp.example refused the recipient: {status}", "mail.isp.example")
+        reason = f"mail.isp.example refused the recipient: {status}"
+        return kind(status, culprit, reason, "mail.isp.example", said_by_peer=True)
 
     return answer
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,14 @@ detect = "manual"
 """
 
 
-def smarthost_route(name: str, port: int, *settings: str, link: str = "always") -> str:
-    """A route that takes mail for the domain `NAME.test` to a smarthost on loopback."""
+def smarthost_route(name: str, port: int | Sequence[int], *settings: str, link: str = "always") -> str:
+    """A route that takes mail for the domain `NAME.test` to a smarthost on loopback, or to the first of several."""
+    ports = [port] if isinstance(port, int) else port
     lines = [
         f"[routes.{name}]",
         f'links = ["{link}"]',
         f'recipients = ["*@{name}.test"]',
-        f'smarthost = "127.0.0.1:{port}"',
+        f"smarthost = {json.dumps([f'127.0.0.1:{port}' for port in ports])}",
         *settings,
     ]
     return "\n".join(lines) + "\n\n"

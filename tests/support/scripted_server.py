@@ -215,6 +215,15 @@ class ScriptedServer:
         self._recipients: list[str] = []
 
 
+class ContentFilter(ScriptedServer):
+    """Hangs up in the middle of a message that is longer than it likes."""
+
+    def receive(self, data: bytes) -> bytes:
+        output = super().receive(data)
+        self.is_closed |= len(self._inbox) > 100_000
+        return output
+
+
 def _multi_line(code: int, text: str) -> str:
     lines = text.split("\n")
     return "\r\n".join(f"{code}{' ' if line is lines[-1] else '-'}{line}" for line in lines)

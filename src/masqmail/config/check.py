@@ -51,7 +51,7 @@ def _advise_on_host(configuration: Configuration, advice: Faults, surroundings: 
     if not surroundings.is_root:
         return
     if host.user == "root":
-        advice.add(("host", "user"), "the daemon stays root, which only a container needs", 'write user = "masqmail"')
+        advice.add(("host", "user"), "the daemon stays root", "make an account for it: useradd --system masqmail")
     for key, account in ((("host", "user"), host.user), (("local", "alias_user"), configuration.local.alias_user)):
         if not _account_exists(account):
             advice.add(key, f"there is no account {quote(account)}", f"make one: useradd --system {account}")

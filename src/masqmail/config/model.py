@@ -18,7 +18,7 @@ from masqmail.links import DETECTORS
 from masqmail.mail.address import Mailbox
 from masqmail.routing.link import ALWAYS, INTERNET
 from masqmail.routing.route import Route
-from masqmail.settings import Bytes, Domain, HostPort, Pattern, UserPath, setting
+from masqmail.settings import Bytes, Domain, DomainPattern, HostPort, Pattern, UserPath, setting
 
 #: Addresses with a common prefix.
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -37,9 +37,9 @@ class Host:
         otherwise="the system's host name",
         example='"gateway.home.example"',
     )
-    local_domains: tuple[Domain, ...] = setting(
-        "Domains whose mailboxes are on this host.",
-        default=(Domain("localhost"),),
+    local_domains: tuple[DomainPattern, ...] = setting(
+        "Domains whose mailboxes are on this host; globs with `*` and `?`.",
+        default=(DomainPattern("localhost"),),
         otherwise="localhost, the short name and the name",
         example='["localhost", "gateway", "home.example"]',
     )

@@ -83,12 +83,12 @@ class RouteSection:
         example='["mail.fastnet.example:587", "backup.fastnet.example:587"]',
     )
     deliver: Literal["direct"] | None = setting(
-        "Delivers to the recipient's own mail servers: MX records, then address records.",
+        "Delivers to the recipient's own mail servers; `resolve` says how they are found.",
         default=None,
     )
     resolve: tuple[LookUp, ...] = setting(
-        "Where direct delivery looks for a domain's servers, in order: MX records, address records, "
-        "or the system's host names (with /etc/hosts).",
+        "Where direct delivery looks for a domain's servers: MX records, address records (`a`), or the system's "
+        "own look-up with /etc/hosts (`hosts`). In this order; the next counts when those before it know nothing.",
         default=(LookUp.MX, LookUp.A),
     )
     tls: Tls | None = setting(
@@ -150,7 +150,8 @@ class RouteSection:
     )
     last: bool = setting("A temporary failure here tries no later route.", default=False)
     helo: Domain | None = setting(
-        'The name to greet with; "address" is the name of our public address.',
+        'The name to greet with; "address" is the name of our address on the connection if it leads back there, or '
+        "else that address in brackets.",
         default=None,
         otherwise="`name` of [host]",
         example='"home.example"',

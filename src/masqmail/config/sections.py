@@ -27,7 +27,7 @@ from masqmail.config.routes import IMPLICIT_TLS_PORT, SMTP_PORT, Rewrite, RouteS
 from masqmail.config.surroundings import Surroundings
 from masqmail.config.values import BadValue, describe, kind_of
 from masqmail.mail.address import Mailbox
-from masqmail.settings import Domain, HostPort
+from masqmail.settings import Domain, DomainPattern, HostPort
 
 #: Every section by its header, in the order in which people meet them.
 HEADERS: Mapping[str, type] = {
@@ -120,7 +120,7 @@ class _Assembly:
         if "local_domains" in self._table("host"):
             return host
         domains = dict.fromkeys(("localhost", host.name.partition(".")[0], host.name))
-        return replace(host, local_domains=tuple(map(Domain, domains)))
+        return replace(host, local_domains=tuple(map(DomainPattern, domains)))
 
     def _system_name(self) -> object:
         """The system's host name, unless it is none that could be told to others."""

@@ -15,7 +15,7 @@ from masqmail.config.faults import one_of, quote, write_one_of
 from masqmail.config.model import Delimiter, Network
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 from masqmail.routing.route import AddressMap
-from masqmail.settings import Bytes, Command, Domain, Fingerprint, HostPort, Pattern, UserPath
+from masqmail.settings import Bytes, Command, Domain, DomainPattern, Fingerprint, HostPort, Pattern, UserPath
 
 #: What may stand in `${…}`.
 VARIABLES = (
@@ -228,6 +228,12 @@ def _domain(value: object) -> Domain:
     return Domain(text)
 
 
+def _domain_pattern(value: object) -> DomainPattern:
+    text = _text(value)
+    _domain(text.replace("*", "x").replace("?", "x"))
+    return DomainPattern(text)
+
+
 def _host_port(value: object) -> HostPort:
     text = _text(value)
     if text.count(":") > 1 and not text.startswith("["):
@@ -333,6 +339,7 @@ KINDS: dict[object, Kind] = {
     Command: Kind("a command", '["/usr/bin/program", "argument"]', _command, list),
     Pattern: Kind("an address pattern", '"*@example.org"', _pattern),
     Domain: Kind("a domain", '"mail.example.org"', _domain),
+    DomainPattern: Kind("a domain", '"home.example" or "*.home.example"', _domain_pattern),
     HostPort: Kind("a host with its port", '"mail.example.org:587" or "[::1]:25"', _host_port),
     Network: Kind("a network", '"192.168.1.0/24"', _network),
     Mailbox: Kind("an address", '"ann@example.org"', _mailbox),

@@ -10,7 +10,7 @@ from masqmail.system.events import ALIAS_FAULTY, emit
 
 MAX_FILE_BYTES = 16_000_000
 
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int, int]
 
 
 class AliasFiles:
@@ -37,7 +37,7 @@ class AliasFiles:
     def _table(self, path: Path) -> AliasTable | None:
         try:
             found = os.stat(path)
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
             known = self._read.get(path)
             if known and known[0] == stamp and path not in self._troubles:
                 return known[1]

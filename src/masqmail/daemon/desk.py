@@ -15,7 +15,7 @@ from masqmail.daemon.directory import Directory
 from masqmail.daemon.reports import Reporter, Subject
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Notify
-from masqmail.mail.outcome import NotTried, Outcome
+from masqmail.mail.outcome import Delivered, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
 from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
 from masqmail.routing.settle import Next, Settlement, Standing, Terms, end_run, settle
@@ -62,11 +62,11 @@ class Ways(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """What follows for one recipient, and which host said so."""
+    """What follows for one recipient, and the host whose answer that is; empty where nobody but us said so."""
 
     recipient: StoredRecipient
     settlement: Settlement
-    remote_host: str = ""
+    answerer: str = ""
 
 
 class Desk:
@@ -145,7 +145,9 @@ class Desk:
         held = [recipient for recipient in queued.recipients if recipient.state is State.HELD]
         records = [Record(item.id, State.FAILED, status.text, item.route_class, status) for item in held]
         about = [
-            ReportedRecipient(item.target, status, status.text, asked_for=item.original, orcpt=item.orcpt)
+            ReportedRecipient(
+                self._reporter.address_of(item), status, status.text, asked_for=item.original, orcpt=item.orcpt
+            )
             for item in held
             if standing_of(item).wants(Notify.FAILURE)
         ]
@@ -219,10 +221,10 @@ class Desk:
         recipient, settlement, now = one.recipient, one.settlement, self._clock.now()
         time_left = self.directory.rules.lifetime.give_up_after - recipient.age
         return ReportedRecipient(
-            address=recipient.target,
+            address=self._reporter.address_of(recipient),
             status=settlement.status or LOCAL_ERROR,
             reason=settlement.reason,
-            remote_host=one.remote_host,
+            remote_host=one.answerer,
             asked_for=recipient.original,
             orcpt=recipient.orcpt,
             last_attempt_at=now.astimezone(),
@@ -264,5 +266,11 @@ def standing_of(recipient: StoredRecipient) -> Standing:
 
 def _answerer(outcome: Outcome, settlement: Settlement) -> str:
     """The host whose answer the settlement passes on; empty where we came to it ourselves."""
-    is_answer = not isinstance(outcome, NotTried) and outcome.status is settlement.status
-    return outcome.remote_host if is_answer else ""
+    match outcome:
+        case NotTried():
+            return ""
+        case Delivered():
+            is_answer = True
+        case _:
+            is_answer = outcome.said_by_peer
+    return outcome.remote_host if is_answer and outcome.status is settlement.status else ""

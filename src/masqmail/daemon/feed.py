@@ -34,6 +34,7 @@ class LaneFeed:
         self._ready: list[Lease] = []  # leased, not yet asked for
         # With the connection, by the identity of the transaction: two may be parts of one message.
         self._out: dict[int, tuple[Transaction, Lease]] = {}
+        self._begun: set[int] = set()
         self.was_asked = False
         self._has_served = False
 
@@ -71,11 +72,16 @@ class LaneFeed:
         return bool(self._ready) or await self._lane.wait_for_work(timeout_seconds)
 
     async def begin(self, transactions: Sequence[Transaction]) -> None:
-        leases = [self._out[id(transaction)][1] for transaction in transactions]
+        numbers = [id(transaction) for transaction in transactions]
+        leases = [self._out[number][1] for number in numbers]
+        self._begun.update(numbers)
+        self._lane.is_in_doubt = bool(self._begun)
         await self._spool.begin([recipient.id for lease in leases for recipient in lease.recipients])
 
     def settle(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> None:
         _, lease = self._out.pop(id(transaction))
+        self._begun.discard(id(transaction))
+        self._lane.is_in_doubt = bool(self._begun)
         self._settle(lease, outcomes)
 
     def defer_out(self, error: Exception) -> None:
@@ -97,7 +103,9 @@ class LaneFeed:
         self._desk.give_back(leases)
 
     def _settle(self, lease: Lease, outcomes: Sequence[Outcome], *, hop_given_up: bool = False) -> None:
-        self._has_served |= any(not isinstance(outcome, NotTried) for outcome in outcomes)
+        if any(not isinstance(outcome, NotTried) for outcome in outcomes):
+            self._has_served = True
+            self._lane.note_answer()
         self._desk.settle(lease, self._route, outcomes, hop_given_up=hop_given_up)
 
 

@@ -1,18 +1,22 @@
 """What has to be done now and then: classes of an older configuration, old history, wrong clocks, silent trouble."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from logging import ERROR, WARNING
+
+import anyio
 
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.scheduler import Scheduler
-from masqmail.routing.route import Route
-from masqmail.spool.api import Spool, SpoolError, StoredRecipient
+from masqmail.routing.route import Route, RouteClass
+from masqmail.spool.api import Spool, SpoolError, SpoolFull, StoredRecipient
 from masqmail.system.clock import Clock, JumpDetector
-from masqmail.system.events import CLOCK_SET, INTERNAL_ERROR, emit
+from masqmail.system.events import CLOCK_SET, INTERNAL_ERROR, SPOOL_LOW, emit
 
-#: How often to look around.
+#: How often to look around; more often where the first warning is due sooner.
 ROUND = timedelta(minutes=1)
+SHORTEST_ROUND = timedelta(seconds=1)
 TRIM_EVERY = timedelta(hours=1)
 BATCH = 200
 
@@ -21,7 +25,7 @@ TOLD_OF_LOST = "told of mail without a route"
 
 
 class Housekeeper:
-    """Looks around once a minute. What it finds for the postmaster it says once."""
+    """Looks around once a minute, and when told to. What it finds for the postmaster it says once."""
 
     def __init__(self, scheduler: Scheduler, pauses: Pauses, desk: Desk, spool: Spool, clock: Clock) -> None:
         self._scheduler = scheduler
@@ -32,25 +36,51 @@ class Housekeeper:
         self._jumps = JumpDetector(clock)
         self._trimmed = clock.boottime()
         self._told_of: dict[str, datetime] = {}  # by route: the trouble the postmaster knows of
+        self._had_room = True
+        self._has_news = anyio.Event()
         self.keep_history = timedelta(days=30)
 
     async def run(self) -> None:
         """Goes on until cancelled. An error of ours spoils one round."""
         while True:
+            self._has_news = anyio.Event()
             try:
                 await self.look_around()
+            except SpoolFull:
+                pass  # the next round may find room; `_tell_of_disk` has said so
             except SpoolError:
                 raise
             except Exception as error:
                 emit(INTERNAL_ERROR, level=ERROR, exception=error, reason="housekeeping was not finished")
-            await self._clock.sleep(ROUND.total_seconds())
+            async with anyio.create_task_group() as resting:
+                resting.start_soon(self._end_rest)
+                await self._has_news.wait()
+                resting.cancel_scope.cancel()
+
+    async def _end_rest(self) -> None:
+        first_warning = self._scheduler.rules.lifetime.warn_after[:1]
+        await self._clock.sleep(max(SHORTEST_ROUND, min([ROUND, *first_warning])).total_seconds())
+        self._has_news.set()
+
+    def note_classes(self, classes: Iterable[RouteClass]) -> None:
+        """There are new recipients of these classes: looks around at once if no route is meant for some."""
+        if not all(route_class.routes for route_class in classes):
+            self._has_news.set()
 
     async def look_around(self) -> None:
         """One round."""
+        self._tell_of_disk()
         await self._mend_clock()
         await self.reclassify()
         await self._trim()
         await self._tell_postmaster()
+
+    def _tell_of_disk(self) -> None:
+        """Once for each time the disk becomes too full for new mail."""
+        has_room = self._spool.has_room(0)
+        if self._had_room and not has_room:
+            emit(SPOOL_LOW, level=WARNING)
+        self._had_room = has_room
 
     async def reclassify(self) -> None:
         """Computes the classes of an older configuration anew, in small batches."""
@@ -66,7 +96,9 @@ class Housekeeper:
             if not moves:
                 return
             await self._spool.reclass(moves)
-            self._scheduler.note_classes({route_class for _, route_class in moves})
+            classes = {route_class for _, route_class in moves}
+            self._scheduler.note_classes(classes)
+            self.note_classes(classes)
 
     async def _mend_clock(self) -> None:
         """A wall clock that was set leaves due times that lie too far ahead."""
@@ -123,8 +155,9 @@ def _about(pause: Pause) -> str:
 
 
 def _about_lost(count: int) -> str:
+    subject = "1 recipient in the queue fits" if count == 1 else f"{count} recipients in the queue fit"
     return (
-        f"{count} recipients in the queue fit no route: their sender, address, From or size is excluded by\n"
-        "the conditions of every one. They wait until the configuration changes. `masqmail queue` lists\n"
+        f"{subject} no route: the sender, address, From or size is excluded by\n"
+        "the conditions of every one. Such mail waits until the configuration changes. `masqmail queue` lists\n"
         "them, `masqmail explain ADDRESS --from SENDER` says which condition excludes them.\n"
     )

@@ -30,6 +30,9 @@ class Lane:
         self.key = key
         self.did_something = False
         self.is_full = False  # whether the last lease was as big as it could be
+        self.answers = 0  # messages that were answered
+        self.is_in_doubt = False  # whether the other side may have taken a message that has no answer yet
+        self.scope = anyio.CancelScope()  # around its work
         self._give_leases = give_leases
         self._more = anyio.Event()
 
@@ -52,6 +55,14 @@ class Lane:
         self.did_something |= bool(leases)
         self.is_full = len(leases) == max_messages
         return leases
+
+    def note_answer(self) -> None:
+        """The other side is alive."""
+        self.answers += 1
+
+    def stop(self) -> None:
+        """Breaks off its work; what it had is given back, or in doubt where nobody can know."""
+        self.scope.cancel()
 
     def nudge(self) -> None:
         """There may be more work."""

@@ -125,7 +125,7 @@ class Lanes:
                     feed,
                     self.transports.memory,
                     own_host=own_host(self._desk.directory.rules),
-                    use_mx=direct.use_mx,
+                    sources=direct.sources,
                 )
                 if feed.is_unserved:
                     feed.settle_ready(Deferred(_UNSERVED, Culprit.SESSION, _UNSERVED.text))

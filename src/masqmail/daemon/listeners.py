@@ -46,6 +46,8 @@ class Listeners:
         wanted = _addresses(configuration)
         for key in [key for key in self._open if key not in wanted]:
             self._open.pop(key).close()
+        for listener in self._open.values():
+            listener.max_connections = configuration.smtp.max_connections
 
     async def close(self, grace_seconds: float) -> None:
         """Accepts no more and lets those who are connected finish."""

@@ -9,14 +9,14 @@ from datetime import datetime
 from logging import ERROR
 
 from masqmail.daemon.directory import Directory, Marks
-from masqmail.mail.address import Mailbox
+from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 from masqmail.mail.dsn import Action, Composed, Report, ReportedRecipient, compose, notice
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Body, Envelope, Notify, Recipient, Ret
 from masqmail.mail.status import LOCAL_ERROR, Status
 from masqmail.routing.alias import expand
 from masqmail.routing.decide import MessageFacts
 from masqmail.routing.local import POSTMASTER
-from masqmail.spool.api import Kind, NewMessage, NewRecipient, StoredMessage
+from masqmail.spool.api import Kind, NewMessage, NewRecipient, StoredMessage, StoredRecipient, TargetKind
 from masqmail.spool.intake import HeaderFacts
 from masqmail.spool.queueid import QueueIds
 from masqmail.spool.states import State
@@ -97,12 +97,24 @@ class Reporter:
             return None
         status = recipient.status or LOCAL_ERROR
         return ReportedRecipient(
-            recipient.target, status, recipient.reason, asked_for=recipient.original, orcpt=recipient.orcpt
+            self.address_of(recipient), status, recipient.reason, asked_for=recipient.original, orcpt=recipient.orcpt
         )
 
-    @staticmethod
-    def about_path(recipient: Recipient, status: Status) -> ReportedRecipient:
-        return ReportedRecipient(str(recipient.mailbox), status, status.text, orcpt=recipient.orcpt)
+    def about_path(self, recipient: Recipient, status: Status) -> ReportedRecipient:
+        address = str(self._directory.rules.local.qualify(recipient.mailbox))
+        return ReportedRecipient(address, status, status.text, orcpt=recipient.orcpt)
+
+    def address_of(self, recipient: NewRecipient | StoredRecipient) -> str:
+        """What a report calls a recipient: an address (RFC 3464 §2.3.2), also for a program or a file.
+
+        Those go by the address that stands for them; what they are is nobody's business but ours.
+        """
+        if recipient.kind in (TargetKind.PIPE, TargetKind.FILE) or recipient.target.startswith(("/", "|")):
+            return recipient.original
+        try:
+            return str(self._directory.rules.local.qualify(parse_mailbox(recipient.target)))
+        except AddressError:  # a bad target of an alias, or what somebody wrote into To
+            return recipient.original
 
     def make(
         self, subject: Subject, action: Action, recipients: Sequence[ReportedRecipient | None]

@@ -88,6 +88,7 @@ async def _reload(daemon: Daemon, load: Load) -> None:
     """Takes the new configuration whole or not at all."""
     try:
         configuration = load()
+        _check_fixed(daemon.configuration, configuration)
         await daemon.reconfigure(configuration)
     except Exception as error:
         faults = getattr(error, "faults", None) or [error]
@@ -96,6 +97,12 @@ async def _reload(daemon: Daemon, load: Load) -> None:
         return
     events.configure(configuration.log.level.value, configuration.log.format.value)
     events.emit(events.CONFIGURATION_LOADED, file=str(configuration.path or "the defaults"))
+
+
+def _check_fixed(old: Configuration, new: Configuration) -> None:
+    """Raises `ValueError` for a change that only a new start can make."""
+    if (old.paths, old.host.user, old.host.group) != (new.paths, new.host.user, new.host.group):
+        raise ValueError("[paths] and user and group of [host] count from the start of the daemon: restart it")
 
 
 def _start_watchdog(tasks: TaskGroup, notifier: Notifier) -> None:

@@ -17,6 +17,7 @@ from masqmail.daemon.lane import Lane, LaneKey
 from masqmail.daemon.outlook import Outlook
 from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.rules import Rules
+from masqmail.daemon.stranded import Stranded
 from masqmail.daemon.usable import UsableClock
 from masqmail.links.board import LinkBoard
 from masqmail.routing.decide import Choice
@@ -69,6 +70,7 @@ class Scheduler:
         self._classes: set[RouteClass] = set()
         self._woken: dict[str, _Wake] = {}
         self._lanes: dict[LaneKey, Lane] = {}
+        self._stranded = Stranded(clock)
         self._crowded: set[str] = set()  # direct routes with more domains than lanes
         self._wake = anyio.Event()
         self._is_resting = False
@@ -199,6 +201,7 @@ class Scheduler:
                 await self._sleep(looked_at)
 
     async def _turn(self, tasks: TaskGroup, run_lane: RunLane) -> None:
+        self._stranded.look(self._lanes.values(), self._lane_has_link)
         by_route = self._outlook.by_route(self._classes)
         await self._usable.advance(self._outlook.usable(self._classes))
         for name, classes in by_route.items():
@@ -207,6 +210,11 @@ class Scheduler:
                 await self._start_domains(tasks, run_lane, route, classes)
             else:
                 self._start(tasks, run_lane, name)
+
+    def _lane_has_link(self, lane: Lane) -> bool:
+        """Local delivery needs none; a route that the configuration has just lost is left to end by itself."""
+        route = self.rules.route(lane.route_name)
+        return route is None or self.has_link(route)
 
     async def _start_domains(
         self, tasks: TaskGroup, run_lane: RunLane, route: Route, classes: Collection[RouteClass]
@@ -238,7 +246,8 @@ class Scheduler:
     async def _run(self, run_lane: RunLane, lane: Lane) -> None:
         """Runs a lane. At its end the scheduler looks again, but no other lane does: they would wake each other."""
         try:
-            await run_lane(lane)
+            with lane.scope:
+                await run_lane(lane)
         finally:
             del self._lanes[lane.key]
             if lane.did_something or lane.was_nudged or lane.route_name in self._crowded:
@@ -272,15 +281,15 @@ class Scheduler:
         )
 
     async def _sleep(self, looked_at: datetime) -> None:
-        """Until somebody wakes us, something becomes due (or did since `looked_at`), or a pause ends."""
+        """Until somebody wakes us, something becomes due (or did since `looked_at`), a pause or a silence ends."""
         seconds = LONGEST_SLEEP.total_seconds()
         usable = self._outlook.usable(self._classes)
         due = await self._spool.next_due(usable, after=looked_at) if usable else None
         if due is not None:
             seconds = min(seconds, (due - self._clock.now()).total_seconds())
-        pause_ends = self._pauses.next_end()
-        if pause_ends is not None:
-            seconds = min(seconds, pause_ends - self._clock.boottime())
+        for ends in (self._pauses.next_end(), self._stranded.next_look()):
+            if ends is not None:
+                seconds = min(seconds, ends - self._clock.boottime())
         self._is_resting = True
         self._tell_news()
         async with anyio.create_task_group() as waiting:

@@ -94,6 +94,6 @@ class SecretReader:
         try:
             descriptor = await self._opener.open_secret(str(source.file))
         except OSError as error:
-            raise SecretError(f"cannot read the password in {source.file}: {error.strerror or error}") from error
+            raise SecretError(f"cannot read the password: {error.strerror or error}") from error
         with os.fdopen(descriptor, "rb") as file:
             return _first_line(file.read(MAX_SECRET_BYTES), str(source.file))

@@ -3,19 +3,20 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from masqmail.config.routes import HELO_BY_ADDRESS, LookUp, RouteSection, Tls
+from masqmail.config.routes import HELO_BY_ADDRESS, RouteSection, Tls
 from masqmail.daemon.secrets import SecretSource
 from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.direct import Source
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials, Secret
 from masqmail.settings import HostPort
 
 
 @dataclass(frozen=True, slots=True)
 class Direct:
-    """How direct delivery goes about a domain. Without `use_mx` it asks the host of that name alone."""
+    """How direct delivery goes about a domain, and where it looks for its hosts."""
 
     options: Options
-    use_mx: bool = True
+    sources: tuple[Source, ...]
 
 
 class Transports:
@@ -42,7 +43,7 @@ class Transports:
         """For direct delivery: nobody logs in there."""
         section = self._sections[route]
         options = self._options(section, section.tls or Tls.OPPORTUNISTIC, None)
-        return Direct(options, use_mx=LookUp.MX in section.resolve)
+        return Direct(options, tuple(Source(look_up.value) for look_up in section.resolve))
 
     def forget_secret(self, route: str) -> None:
         """The password was refused: it is read anew the next time."""
@@ -61,7 +62,7 @@ class Transports:
     def _options(self, section: RouteSection, tls: Tls, credentials: Credentials | None) -> Options:
         mechanisms = tuple(mechanism.value.upper() for mechanism in section.auth)
         return Options(
-            helo_name=self._host_name if section.helo in (None, HELO_BY_ADDRESS) else str(section.helo),
+            helo_name=None if section.helo == HELO_BY_ADDRESS else section.helo or self._host_name,
             tls=TlsMode(tls.value),
             tls_ca=section.tls_ca,
             tls_fingerprint=section.tls_fingerprint or "",

@@ -63,7 +63,7 @@ class QueueView:
     def _where(self, recipient: StoredRecipient) -> tuple[str | None, str]:
         """The route and the reason a recipient is where it is."""
         if recipient.state is State.LEASED:
-            return recipient.last_route or None, "being sent now"
+            return self._judge(recipient.route_class)[0] or recipient.last_route or None, "being sent now"
         if recipient.state is not State.QUEUED:
             return recipient.last_route or self._judge(recipient.route_class)[0] or None, recipient.reason
         route, reason = self._judge(recipient.route_class)

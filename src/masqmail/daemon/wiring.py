@@ -7,7 +7,7 @@ or not at all.
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -49,6 +49,7 @@ from masqmail.reception.pickup import Pickup
 from masqmail.reception.smtp import Service
 from masqmail.routing.link import Verdict
 from masqmail.routing.local import LocalDomains
+from masqmail.routing.route import RouteClass
 from masqmail.routing.schedule import Lifetime, RetrySchedule
 from masqmail.settings import HostPort, Pattern
 from masqmail.spool.api import Spool
@@ -161,7 +162,7 @@ class Daemon:
         self.pauses = Pauses(clock, rules.schedule)
         self.scheduler = Scheduler(rules, spool, self.board, self.pauses, clock)
         self.desk.ways = self.scheduler
-        resolver = Resolver(self.directory, reporter, self.scheduler.note_classes)
+        resolver = Resolver(self.directory, reporter, self._classes_accepted)
         self.intake = Intake(spool, resolver.resolve, clock, _intake_settings(configuration), _received, queue_ids)
         self.agent = self._make_agent()
         self.secrets = SecretReader(self.agent if isinstance(self.agent, ParentAgent) else None)
@@ -172,6 +173,7 @@ class Daemon:
         self.operator = Operator(
             self.scheduler, spool, self.board, self.manual_links, self.pauses, self.directory, self.desk, clock
         )
+        self.operator.problems.append(self._disk_problems)
         masters = Masters(os.geteuid(), os.getegid())
         self.control = Control(self.operator, spool, masters, groups_of, clock)
         self.housekeeper = Housekeeper(self.scheduler, self.pauses, self.desk, spool, clock)
@@ -225,7 +227,18 @@ class Daemon:
             return await self.agent.listen(address)
         return bind_tcp(address)
 
+    def _disk_problems(self) -> Sequence[str]:
+        if self.spool.has_room(0):
+            return ()
+        folder = self.configuration.paths.spool
+        return (f"the disk of {folder} is nearly full; new mail is refused until there is room",)
+
     # --- what may happen
+
+    def _classes_accepted(self, classes: Iterable[RouteClass]) -> None:
+        accepted = set(classes)
+        self.scheduler.note_classes(accepted)
+        self.housekeeper.note_classes(accepted)
 
     def _link_changed(self, verdict: Verdict) -> None:
         self.scheduler.links_changed([verdict.link] if verdict.is_up else [])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
 from masqmail.mail.status import Status
+from masqmail.proto.smtp.client import SHUTTING_DOWN_CODE
 from masqmail.proto.smtp.transfer import Fate, Step, Verdict
 
 #: RFC 4954 §6 and RFC 3207 §4: log in first, a stronger mechanism or encryption is needed, wrong credentials.
@@ -111,10 +112,16 @@ def refusal(step: Step, status: Status, host: str) -> Failed | Deferred | NotTri
     if (culprit := account_culprit(status)) is not None:
         return NotTried(culprit, f"{host} {_ACCOUNT_WORDS[culprit]}: {status}", host)
     culprit, reason = _CULPRITS[step], f"{host} {_WORDS[step]}: {status}"
-    said_by = "" if step is Step.CHECK else host  # a report quotes whoever is named here
+    said_by_peer = step is not Step.CHECK
     if status.is_permanent and status.code != _OUT_OF_SEQUENCE_CODE:
-        return Failed(status, culprit, reason, said_by)
-    return Deferred(status, culprit, reason, said_by)
+        return Failed(status, culprit, reason, host, said_by_peer)
+    return Deferred(status, culprit, reason, host, said_by_peer)
+
+
+def is_answer(verdict: Verdict) -> bool:
+    """Whether the server judged a recipient; a 421 judges the session."""
+    is_421 = verdict.status is not None and verdict.status.code == SHUTTING_DOWN_CODE
+    return verdict.fate in (Fate.ACCEPTED, Fate.REFUSED) and verdict.step is not Step.CHECK and not is_421
 
 
 def account_culprit(status: Status) -> Culprit | None:

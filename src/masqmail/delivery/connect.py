@@ -7,10 +7,12 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
+from masqmail.mail.address import address_literal
 from masqmail.net import stream as net_stream
-from masqmail.net.dns import to_ascii
+from masqmail.net.dns import name_of, to_ascii
 from masqmail.net.errors import NameFailure, NetError, TlsFailure
 from masqmail.net.stream import Stream
 from masqmail.net.tls import SessionCache, client_context
@@ -20,7 +22,9 @@ from masqmail.settings import HostPort
 
 CONNECT_TIME = timedelta(seconds=60)
 TLS_TIME = timedelta(seconds=60)
+NAME_TIME = timedelta(seconds=10)
 MAX_CAREFUL_HOSTS = 1000
+MAX_CUT_OFF = 1000
 
 
 class TlsMode(Enum):
@@ -36,13 +40,14 @@ class TlsMode(Enum):
 class Options:
     """How to speak to the next hops of a route.
 
+    A `helo_name` of None is found by the address that we have on the connection: see `our_name`.
     `mechanisms` may be used to log in, in this order. `clear_password` lets a password travel without TLS:
     only for a `tls = "none"` that somebody wrote. With `pipelining` off every command waits for its reply.
     `time_scale` stretches every time-out for slow links; `linger` is how long an idle connection waits for more
     work. `max_messages` of 0 is no limit.
     """
 
-    helo_name: str
+    helo_name: str | None
     tls: TlsMode = TlsMode.STARTTLS
     tls_ca: Path | None = None
     tls_fingerprint: str = ""
@@ -80,6 +85,7 @@ class Memory:
         self.sessions = sessions or SessionCache()
         self._contexts: dict[tuple[bool, Path | None, str], ssl.SSLContext] = {}
         self._careful: dict[str, bool] = {}  # next hop: whether for good
+        self._cut_off: dict[tuple[str, str], None] = {}  # next hop and queue ID
 
     async def context(self, options: Options) -> ssl.SSLContext:
         """The TLS context for a next hop. Raises `TlsFailure` for an unusable CA file or fingerprint."""
@@ -105,11 +111,23 @@ class Memory:
         if self._careful.get(next_hop) is False:
             del self._careful[next_hop]
 
+    def note_cut_off(self, next_hop: str, queue_id: str) -> bool:
+        """The connection broke in the middle of this message's content; whether the last time it did so, too."""
+        is_repeated = (next_hop, queue_id) in self._cut_off
+        self._cut_off[next_hop, queue_id] = None
+        while len(self._cut_off) > MAX_CUT_OFF:
+            del self._cut_off[next(iter(self._cut_off))]
+        return is_repeated
 
-def client_options(options: Options, *, may_pipeline: bool) -> ClientOptions:
+    def note_answered(self, next_hop: str, queue_id: str) -> None:
+        """The message got through to the host, whatever that made of it."""
+        self._cut_off.pop((next_hop, queue_id), None)
+
+
+def client_options(options: Options, helo_name: str, *, may_pipeline: bool) -> ClientOptions:
     """The same for the protocol machine."""
     return ClientOptions(
-        helo_name=options.helo_name,
+        helo_name=helo_name,
         starttls=_STARTTLS[options.tls],
         tls_is_on=options.tls is TlsMode.IMPLICIT,
         credentials=options.credentials,
@@ -134,6 +152,22 @@ async def open_stream(address: HostPort, options: Options) -> Stream:
     return await net_stream.connect(
         address, timeout_seconds=options.seconds(CONNECT_TIME), local_address=options.local_address
     )
+
+
+async def our_name(stream: Stream, options: Options) -> str:
+    """The name to greet with: the one given, or that of our own address on this connection.
+
+    An address whose name does not lead back to it, or cannot be found in time, stands for itself as a literal:
+    RFC 5321 §4.1.4.
+    """
+    if options.helo_name is not None:
+        return options.helo_name
+    assert stream.local is not None, "a TCP connection has an address at both ends"
+    try:
+        with anyio.fail_after(options.seconds(NAME_TIME)):
+            return await name_of(stream.local.host)
+    except (NameFailure, TimeoutError):
+        return address_literal(stream.local.host)
 
 
 async def protect(stream: Stream, next_hop: HostPort, options: Options, memory: Memory) -> None:

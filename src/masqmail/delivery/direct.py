@@ -7,6 +7,7 @@ attempt.
 import ipaddress
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.job import Feed
@@ -14,7 +15,7 @@ from masqmail.delivery.smtp import SessionEnd, send
 from masqmail.mail.outcome import Culprit, Deferred, Failed
 from masqmail.mail.status import Status
 from masqmail.net.dns import MailExchanger, Resolver
-from masqmail.net.errors import NameFailure, NameNotFound, NullMx
+from masqmail.net.errors import NameFailure, NameNotFound, NoAddress, NullMx
 from masqmail.settings import HostPort
 
 SMTP_PORT = 25
@@ -31,6 +32,14 @@ _UNANSWERED = {
     Culprit.TLS: Status(451, "4.7.5", "No mail exchanger could be reached safely"),
 }
 _OTHER_TROUBLE = Status(451, "4.4.0", "No mail exchanger takes mail now")
+
+
+class Source(Enum):
+    """Where the hosts of a domain are looked for."""
+
+    MX = "mx"
+    A = "a"  # A and AAAA: with MX before it the implicit MX of RFC 5321 §5.1
+    HOSTS = "hosts"  # the system's look-up, which also has /etc/hosts
 
 
 class _NoRoute(Exception):
@@ -59,40 +68,90 @@ async def send_direct(
     feed: Feed,
     memory: Memory,
     *,
-    own_host: OwnHost | None = None,
+    own_host: OwnHost,
+    sources: Sequence[Source] = (Source.MX, Source.A),
     port: int = SMTP_PORT,
-    use_mx: bool = True,
 ) -> SessionEnd:
-    """Sends what is waiting for a domain to the best of its mail exchangers that takes it.
+    """Sends what is waiting for a domain to the best of its hosts that takes it.
 
+    The hosts come from the first of `sources` that knows any.
     When none does, every transaction of the feed is settled for that reason; the end that is returned has no
     culprit then, for there is no next hop to pause.
     """
-    own_host = own_host or OwnHost((options.helo_name,))
     try:
-        hosts = await _find_hosts(domain, resolver, own_host, use_mx=use_mx)
+        hosts = await _find_hosts(domain, resolver, own_host, sources)
     except _NoRoute as no_route:
         return await _settle_all(feed, no_route.outcome)
     end = SessionEnd()
     for host, address in hosts[:MAX_CONNECTIONS]:
-        end = await send(HostPort(host, port), options, feed, memory, address=HostPort(address, port))
+        next_hop = HostPort(host, port)
+        end = await send(next_hop, options, feed, memory, address=HostPort(address, port))
         if end.is_ok or end.progress:
             return end
+    return await _settle_all(feed, _unanswered(str(next_hop), end))
+
+
+def _unanswered(next_hop: str, end: SessionEnd) -> Deferred:
+    """What it means that the last host could not be used, either. Its own words are kept if they leave hope."""
     assert end.culprit is not None
-    status = end.status if end.status is not None and end.status.is_temporary else None
-    status = status or _UNANSWERED.get(end.culprit, _OTHER_TROUBLE)
-    return await _settle_all(feed, Deferred(status, end.culprit, end.reason))
+    if end.status is not None and end.status.is_temporary:
+        return Deferred(end.status, end.culprit, end.reason, next_hop, said_by_peer=True)
+    return Deferred(_UNANSWERED.get(end.culprit, _OTHER_TROUBLE), end.culprit, end.reason, next_hop)
 
 
-async def _find_hosts(domain: str, resolver: Resolver, own_host: OwnHost, *, use_mx: bool) -> list[tuple[str, str]]:
-    """Whom to ask, as (name, address), the best first. Raises `_NoRoute`."""
+async def _find_hosts(
+    domain: str, resolver: Resolver, own_host: OwnHost, sources: Sequence[Source]
+) -> list[tuple[str, str]]:
+    """Whom to ask, as (name, address), the best first. Raises `_NoRoute`.
+
+    A source is asked when those before it know nothing of the domain. Trouble with one ends the search: who is
+    found then might be the wrong host (RFC 5321 §5.1).
+    """
     if domain.startswith("["):
         literal = _literal(domain)
         return [(literal, literal)]
-    exchangers = await _exchangers(domain, resolver) if use_mx else ()
+    missing: NameNotFound | None = None
+    for source in sources:
+        try:
+            if found := await _ask(source, domain, resolver, own_host):
+                return found
+        except NameNotFound as error:
+            missing = missing or error
+        except NoAddress:
+            continue
+        except NullMx as error:
+            raise _NoRoute(Failed(_NULL_MX, Culprit.RECIPIENT, error.reason)) from None
+        except NameFailure as error:
+            raise _later(error.reason) from None
+    if missing is None:
+        raise _later(f"no host is known for {domain} (asked for: {', '.join(source.value for source in sources)})")
+    if await resolver.is_hijacked():
+        raise _later(f"{missing.reason}, says a resolver that is not to be trusted now")
+    raise _NoRoute(Failed(_NO_SUCH_DOMAIN, Culprit.RECIPIENT, missing.reason))
+
+
+async def _ask(source: Source, domain: str, resolver: Resolver, own_host: OwnHost) -> list[tuple[str, str]]:
+    """What one source knows; nothing for a domain without MX records."""
+    match source:
+        case Source.MX:
+            exchangers = (await resolver.mail_exchangers(domain)).exchangers
+            return await _exchanger_hosts(domain, exchangers, resolver, own_host) if exchangers else []
+        case Source.A:
+            addresses = await resolver.address_records(domain)
+        case Source.HOSTS:
+            addresses = await resolver.addresses(domain)
+    if own_host.is_at(domain, addresses):
+        raise _loop(domain, domain)
+    return [(domain, address) for address in addresses]
+
+
+async def _exchanger_hosts(
+    domain: str, exchangers: Sequence[MailExchanger], resolver: Resolver, own_host: OwnHost
+) -> list[tuple[str, str]]:
+    """The addresses of all mail exchangers that are better than this host, as it may be one of them."""
     found: list[tuple[MailExchanger, str]] = []
     trouble = ""
-    for exchanger in exchangers or (MailExchanger(0, domain),):  # RFC 5321 §5.1: the implicit MX
+    for exchanger in exchangers:
         try:
             addresses = await resolver.addresses(exchanger.host)
         except NameFailure as error:
@@ -102,29 +161,20 @@ async def _find_hosts(domain: str, resolver: Resolver, own_host: OwnHost, *, use
             # Hosts that are no better than we are must not be asked: they would give it back (RFC 5321 §5.1).
             found = [(other, address) for other, address in found if other.preference < exchanger.preference]
             if not found:
-                reason = f"{exchanger.host}, the best mail exchanger of {domain}, is this host"
-                raise _NoRoute(Failed(_LOOP, Culprit.RECIPIENT, reason))
+                raise _loop(domain, exchanger.host)
             break
         found += [(exchanger, address) for address in addresses]
-    if not found:
-        reason = trouble or f"no mail exchanger of {domain} has an address"
-        raise _NoRoute(Deferred(_UNANSWERED[Culprit.NAME], Culprit.NAME, reason))
+    if not found:  # RFC 5321 §5.1: other records do not count where there are MX records
+        raise _later(trouble or f"no mail exchanger of {domain} has an address")
     return [(exchanger.host, address) for exchanger, address in found]
 
 
-async def _exchangers(domain: str, resolver: Resolver) -> tuple[MailExchanger, ...]:
-    """The MX records of a domain. Raises `_NoRoute` for what a look-up can end with otherwise."""
-    try:
-        return (await resolver.mail_exchangers(domain)).exchangers
-    except NullMx as error:
-        raise _NoRoute(Failed(_NULL_MX, Culprit.RECIPIENT, error.reason)) from None
-    except NameNotFound as error:
-        if not await resolver.is_hijacked():
-            raise _NoRoute(Failed(_NO_SUCH_DOMAIN, Culprit.RECIPIENT, error.reason)) from None
-        reason = f"{error.reason}, says a resolver that is not to be trusted now"
-        raise _NoRoute(Deferred(_UNANSWERED[Culprit.NAME], Culprit.NAME, reason)) from None
-    except NameFailure as error:
-        raise _NoRoute(Deferred(_UNANSWERED[Culprit.NAME], Culprit.NAME, error.reason)) from None
+def _loop(domain: str, host: str) -> _NoRoute:
+    return _NoRoute(Failed(_LOOP, Culprit.RECIPIENT, f"{host}, the best mail exchanger of {domain}, is this host"))
+
+
+def _later(reason: str) -> _NoRoute:
+    return _NoRoute(Deferred(_UNANSWERED[Culprit.NAME], Culprit.NAME, reason))
 
 
 def _literal(domain: str) -> str:

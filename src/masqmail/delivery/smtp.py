@@ -13,45 +13,31 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from masqmail.delivery.blame import outcome_of
-from masqmail.delivery.connect import Memory, Options, TlsMode, client_options, keep_session, open_stream, protect
+from masqmail.delivery.connect import (
+    Memory,
+    Options,
+    TlsMode,
+    client_options,
+    keep_session,
+    open_stream,
+    our_name,
+    protect,
+)
 from masqmail.delivery.job import Feed, Transaction
+from masqmail.delivery.reckoning import Reckoning, SessionEnd
 from masqmail.delivery.window import Window
 from masqmail.delivery.wire import Wire
 from masqmail.mail.outcome import Culprit, Deferred, NotTried
-from masqmail.mail.status import LOCAL_ERROR, Status
-from masqmail.net.errors import ConnectionLost, NetError, StreamTimeout
-from masqmail.proto.errors import PeerError, UsageError
-from masqmail.proto.smtp.client import SHUTTING_DOWN_CODE, Client
-from masqmail.proto.smtp.clientsession import (
-    Ended,
-    Event,
-    Phase,
-    Quitted,
-    Verdicts,
-)
+from masqmail.net.errors import ConnectionLost, NetError
+from masqmail.net.stream import Stream
+from masqmail.proto.errors import UsageError
+from masqmail.proto.smtp.client import Client
+from masqmail.proto.smtp.clientsession import Event, Phase, Verdicts
 from masqmail.proto.smtp.compose import Outgoing
-from masqmail.proto.smtp.transfer import Fate, Step, Verdict
 from masqmail.settings import HostPort
 from masqmail.system import events
 
-
-@dataclass(frozen=True, slots=True)
-class SessionEnd:
-    """How a connection ended; without a culprit all went well.
-
-    With `progress` at least one message got an answer: connect again at once. Without it the connection
-    achieved nothing, and its next hop should be paused for this culprit and reason.
-    """
-
-    culprit: Culprit | None = None
-    reason: str = ""
-    status: Status | None = None
-    progress: bool = False
-
-    @property
-    def is_ok(self) -> bool:
-        return self.culprit is None
+__all__ = ["SessionEnd", "send"]
 
 
 async def send(
@@ -82,7 +68,7 @@ class _SessionOver(Exception):
 
 
 class _Session:
-    """One connection. `_end` is set once, by whatever ends it; `_fault` by an error of ours."""
+    """One connection: who does what when. What comes of it is for the `Reckoning`."""
 
     def __init__(self, next_hop: HostPort, options: Options, feed: Feed, memory: Memory) -> None:
         self._next_hop = next_hop
@@ -90,41 +76,50 @@ class _Session:
         self._options = options
         self._feed = feed
         self._memory = memory
-        self._client = Client(client_options(options, may_pipeline=not memory.needs_care(self._name)))
+        self._client: Client
+        self._reckoning: Reckoning
         self._wire: Wire
         self._group: TaskGroup | None = None
         self._works: dict[int, _Work] = {}
         self._window = Window(options.window_bytes)
         self._news = anyio.Event()  # set when something was read
-        self._end: SessionEnd | None = None
-        self._account_trouble: SessionEnd | None = None
-        self._spoiled: dict[int, Deferred] = {}  # messages whose content could not be read
-        self._fault: Exception | None = None
-        self._progress = False
         self._taken = 0
         self._feed_is_dry = False
 
     async def run(self, address: HostPort) -> SessionEnd:
         try:
-            stream = await open_stream(address, self._options)
+            stream = await self._open(address)
         except NetError as error:
             return self._report(SessionEnd(error.culprit, error.reason))
-        self._wire = Wire(stream, self._name, self._options)
         try:
             await self._guarded(self._establish)
-            if self._end is None and self._fault is None:
+            if not self._reckoning.is_over:
                 await self._transact()
-            if self._end is not None and self._end.is_ok:
+            if self._reckoning.went_well:
                 await keep_session(stream, self._next_hop, self._options, self._memory)
         finally:
             self._release()
-            if self._fault is not None or self._end is None or not self._end.is_ok:
+            if not self._reckoning.went_well:
                 stream.abort()
-        if self._fault is not None:
-            raise self._fault
-        assert self._end is not None
+        if self._reckoning.fault is not None:
+            raise self._reckoning.fault
+        assert self._reckoning.end is not None
         await stream.aclose()
-        return self._report(self._end)
+        return self._report(replace(self._reckoning.end, progress=self._reckoning.progress))
+
+    async def _open(self, address: HostPort) -> Stream:
+        """Connects, and only then makes the machine: our name may depend on the connection."""
+        stream = await open_stream(address, self._options)
+        try:
+            helo_name = await our_name(stream, self._options)
+        except BaseException:
+            stream.abort()
+            raise
+        may_pipeline = not self._memory.needs_care(self._name)
+        self._client = Client(client_options(self._options, helo_name, may_pipeline=may_pipeline))
+        self._reckoning = Reckoning(self._name, self._client, self._memory)
+        self._wire = Wire(stream, self._name, self._options)
+        return stream
 
     async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
         """Runs a task of this session. Whatever stops it stops the session, and is sorted here."""
@@ -133,10 +128,8 @@ class _Session:
             return
         except _SessionOver:
             pass
-        except (NetError, PeerError) as error:
-            self._end = self._end or self._end_by(error)
         except Exception as error:
-            self._fault = self._fault or error
+            self._reckoning.note_stopped(error)
         if self._group is not None:
             self._group.cancel_scope.cancel()
 
@@ -179,7 +172,7 @@ class _Session:
             raise ConnectionLost("closed the connection")
         self._client.receive(data)
         self._handle_events()
-        if self._end is not None:
+        if self._reckoning.end is not None:
             raise _SessionOver
 
     def _handle_events(self) -> None:
@@ -190,32 +183,20 @@ class _Session:
                 happened.append(event)
         finally:
             for event in happened:
-                if isinstance(event, Ended):
-                    self._end = SessionEnd(event.culprit, f"{self._name} {event.reason}", event.status)
-                elif isinstance(event, Quitted):
-                    self._end = self._account_trouble or SessionEnd()
+                self._reckoning.note_event(event)
             self._settle(happened)
 
     def _settle(self, happened: Sequence[Event]) -> None:
         """Turns verdicts into outcomes for the feed."""
-        trouble = self._trouble()
+        trouble = self._reckoning.trouble()
         for event in happened:
             if isinstance(event, Verdicts):
-                self._settle_one(event, self._spoiled.get(event.number, trouble))
+                self._settle_one(event, trouble)
 
-    def _settle_one(self, event: Verdicts, trouble: NotTried | Deferred) -> None:
-        transaction = self._works.pop(event.number).transaction
-        takes_dsn = self._client.offered.dsn
-        outcomes = [
-            outcome_of(verdict, host=self._name, takes_dsn=takes_dsn, trouble=trouble) for verdict in event.verdicts
-        ]
-        for verdict, outcome in zip(event.verdicts, outcomes, strict=True):
-            if verdict.fate is Fate.REFUSED and isinstance(outcome, NotTried):
-                end = SessionEnd(outcome.culprit, outcome.reason, verdict.status)
-                self._account_trouble = self._account_trouble or end
-            elif _is_answer(verdict):
-                self._progress = True
-        self._window.note_answered(event.number, transaction.size_bytes, anyio.current_time())
+    def _settle_one(self, found: Verdicts, trouble: NotTried | Deferred) -> None:
+        transaction = self._works.pop(found.number).transaction
+        outcomes = self._reckoning.outcomes(found, transaction.queue_id, trouble)
+        self._window.note_answered(found.number, transaction.size_bytes, anyio.current_time())
         self._client.window_bytes = self._window.size_bytes
         self._feed.settle(transaction, outcomes)
 
@@ -243,7 +224,7 @@ class _Session:
 
     def _is_used_up(self) -> bool:
         limit = self._options.max_messages
-        return self._client.is_used_up or self._account_trouble is not None or 0 < limit <= self._taken
+        return self._client.is_used_up or self._reckoning.account_trouble is not None or 0 < limit <= self._taken
 
     async def _take_work(self) -> None:
         """Takes more when the window is half empty, and begins it while its commands already leave."""
@@ -297,6 +278,7 @@ class _Session:
         content = work.transaction.content
         is_in_memory = isinstance(content.body, bytes)
         chunks = content.chunks()
+        self._reckoning.note_content_begun(number, work.transaction.queue_id)
         try:
             while True:
                 chunk = next(chunks, None) if is_in_memory else await anyio.to_thread.run_sync(next, chunks, None)
@@ -308,44 +290,14 @@ class _Session:
                     await self._wire.flush()
             self._wire.put(self._client.body_end())
         except (OSError, UsageError) as error:
-            self._give_up_content(number, error)
+            self._reckoning.note_content_spoiled(number, error)
+            raise _SessionOver from error
+        self._reckoning.note_content_sent()
         self._window.note_sent(number, anyio.current_time())
         if self._wire.is_full:
             await self._wire.flush()
 
-    def _give_up_content(self, number: int, error: Exception) -> None:
-        """The stored content is not what it should be. The server must not take the half we sent for all of it."""
-        reason = f"the stored message could not be read: {error}"
-        self._spoiled[number] = Deferred(LOCAL_ERROR.with_text(reason), Culprit.LOCAL, reason)
-        self._end = SessionEnd(Culprit.LOCAL, reason)
-        self._progress = True  # nothing is wrong with the next hop
-        raise _SessionOver
-
     # the end
-
-    def _end_by(self, error: NetError | PeerError) -> SessionEnd:
-        """What it means that the connection ended like this."""
-        is_ready = self._client.phase is Phase.READY
-        if isinstance(error, PeerError):
-            if is_ready:
-                self._memory.note_trouble(self._name, for_good=True)
-            return SessionEnd(Culprit.SESSION, f"{self._name} answered nonsense: {error.status.text}")
-        if self._client.phase is Phase.QUIT or (is_ready and self._client.is_idle):
-            return self._account_trouble or SessionEnd()  # it closed what we no longer needed
-        if is_ready and self._client.is_pipelining and isinstance(error, StreamTimeout | ConnectionLost):
-            self._memory.note_trouble(self._name, for_good=False)
-        return SessionEnd(error.culprit, f"{self._name}: {error.reason}")
-
-    def _trouble(self) -> NotTried | Deferred:
-        """What it means for a message that it was not sent."""
-        if self._fault is not None:
-            reason = f"an error of ours stopped the connection to {self._name}: {self._fault!r}"
-            return Deferred(LOCAL_ERROR.with_text("An error of ours"), Culprit.US, reason)
-        if self._end is not None and self._end.culprit is not None:
-            return NotTried(self._end.culprit, self._end.reason, self._name)
-        if self._client.phase is Phase.CLOSED:
-            return NotTried(Culprit.LINK, f"sending to {self._name} was stopped", self._name)
-        return NotTried(Culprit.SESSION, f"{self._name} takes no more messages in this session", self._name)
 
     def _release(self) -> None:
         """Settles whatever is still open."""
@@ -355,17 +307,11 @@ class _Session:
     def _report(self, end: SessionEnd) -> SessionEnd:
         if end.culprit is None:
             events.emit(events.CONNECTION_CLOSED, next_hop=self._name, messages=self._taken)
-            if self._progress:
+            if end.progress:
                 self._memory.note_success(self._name)
         else:
             events.emit(events.CONNECTION_FAILED, next_hop=self._name, culprit=end.culprit.value, reason=end.reason)
-        return replace(end, progress=self._progress)
-
-
-def _is_answer(verdict: Verdict) -> bool:
-    """Whether the server judged a recipient; a 421 judges the session."""
-    is_421 = verdict.status is not None and verdict.status.code == SHUTTING_DOWN_CODE
-    return verdict.fate in (Fate.ACCEPTED, Fate.REFUSED) and verdict.step is not Step.CHECK and not is_421
+        return end
 
 
 def _outgoing(transaction: Transaction) -> Outgoing:

@@ -62,6 +62,11 @@ def show_path(mailbox: Mailbox | None) -> str:
     return "<>" if mailbox is None else str(mailbox)
 
 
+def address_literal(address: str) -> str:
+    """An IP address as it stands in the place of a domain, RFC 5321 §4.1.3."""
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
 def parse_mailbox(text: str) -> Mailbox:
     """Reads `local-part@domain` or a bare local-part, without angle brackets.
 

@@ -14,7 +14,7 @@ from email.header import decode_header, make_header
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.date import format_date
-from masqmail.mail.dsntext import Action, ReportedRecipient, one_line, report_text, subject_for
+from masqmail.mail.dsntext import Action, ReportedRecipient, host_of, one_line, report_text, subject_for
 from masqmail.mail.header import split_fields, values
 
 __all__ = ["Action", "Composed", "Report", "ReportedRecipient", "compose", "notice"]
@@ -170,7 +170,7 @@ def _recipient_fields(action: Action, recipient: ReportedRecipient) -> Iterator[
     yield f"Action: {action.value}"
     yield f"Status: {recipient.status.dsn_code}"
     if recipient.remote_host:
-        yield f"Remote-MTA: dns; {one_line(recipient.remote_host)}"
+        yield f"Remote-MTA: dns; {one_line(host_of(recipient.remote_host))}"
         yield f"Diagnostic-Code: smtp; {_ascii(one_line(str(recipient.status)))}"
     elif recipient.reason:
         yield f"Diagnostic-Code: X-MasqMail; {_ascii(one_line(recipient.reason))}"

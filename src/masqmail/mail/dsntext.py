@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from ipaddress import ip_address
 
+from masqmail.mail.address import address_literal
 from masqmail.mail.date import format_date
 from masqmail.mail.status import Status
 
@@ -33,7 +35,8 @@ class ReportedRecipient:
     """One recipient in a report.
 
     `address` is where the message went at last, `asked_for` what its sender wrote where that is another.
-    `status` and `reason` say what happened; with a `remote_host` the status is the answer of that host.
+    `status` and `reason` say what happened; with a `remote_host` (a name or an address, perhaps with a port) the
+    status is the answer of that host.
     `orcpt` is what came as ORCPT ("rfc822;ann@example.org").
     """
 
@@ -185,6 +188,17 @@ def report_text(
     return "\n".join(lines) + "\n"
 
 
+def host_of(remote_host: str) -> str:
+    """A host as RFC 3464 §2.3.5 wants it: its name without a port, or its address as a literal."""
+    without_port, _, port = remote_host.rpartition(":")
+    for host in (remote_host, without_port):
+        try:
+            return address_literal(str(ip_address(host.strip("[]"))))
+        except ValueError:
+            continue  # a name, or the port has still to go
+    return without_port if without_port and port.isdigit() else remote_host
+
+
 def one_line(text: str, max_length: int = 900) -> str:
     """Text of others on one line, with nothing unprintable, in bounds (998 octets, RFC 5322 §2.1.1)."""
     return " ".join(_UNPRINTABLE.sub(" ", text).split())[:max_length]
@@ -196,7 +210,7 @@ def _about(action: Action, recipient: ReportedRecipient) -> Iterable[str]:
     if recipient.asked_for and recipient.asked_for != recipient.address:
         yield f"    (you wrote to {one_line(recipient.asked_for)})"
     if recipient.remote_host and action is not Action.DELIVERED:
-        yield f"    The mail server {one_line(recipient.remote_host)} said:"
+        yield f"    The mail server {one_line(host_of(recipient.remote_host))} said:"
         yield from _wrap(str(recipient.status), "      ")
     elif action in (Action.FAILED, Action.DELAYED):
         yield from _wrap(f"Reason: {recipient.reason or recipient.status.text}", "    ")

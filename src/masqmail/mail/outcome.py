@@ -44,7 +44,7 @@ class Handover(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The next hop or mailbox has taken responsibility."""
+    """The next hop or mailbox has taken responsibility; with a `remote_host` the status is its answer."""
 
     status: Status
     remote_host: str = ""
@@ -56,6 +56,7 @@ class Delivered:
 class Deferred:
     """A temporary answer about this recipient or message, or a local error. Spends an attempt.
 
+    `remote_host` is whom we dealt with. The status is its answer only with `said_by_peer`, and ours otherwise.
     `in_doubt` is true when the connection broke after the last byte and before the final reply: the
     message may arrive twice (RFC 1047).
     """
@@ -64,17 +65,19 @@ class Deferred:
     culprit: Culprit
     reason: str
     remote_host: str = ""
+    said_by_peer: bool = False
     in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A permanent answer about this recipient or message."""
+    """A permanent answer about this recipient or message; `said_by_peer` as in `Deferred`."""
 
     status: Status
     culprit: Culprit
     reason: str
     remote_host: str = ""
+    said_by_peer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from masqmail import __version__
-from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
+from masqmail.mail.address import AddressError, Mailbox, address_literal, parse_mailbox
 from masqmail.mail.date import format_date
 from masqmail.mail.header import Field, join_fields, make_field, split_fields
 
@@ -35,7 +35,7 @@ def client_clause(helo: str, address: str, host: str = "") -> str:
 
     `helo` is what the client called itself, `address` its IP address, `host` its name in the DNS if known.
     """
-    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    literal = address_literal(address)
     seen = f"{_token(host)} {literal}" if host else literal
     return f"from {_token(helo) or literal} ({seen})"
 
@@ -57,11 +57,12 @@ def received_field(
     """Our own trace field, folded, with its CRLF.
 
     `clause` comes from `client_clause` or `local_clause`. `recipient` is given only when it is the only one:
-    naming one of several would tell others about a blind copy (RFC 5321 §7.2).
+    naming one of several would tell others about a blind copy (RFC 5321 §7.2). One with UTF-8 in it is not named:
+    a server without SMTPUTF8 could not take the header any more, though it might take an A-label (RFC 6531 §3.7.3).
     """
     start = f"{clause}\r\n\tby" if clause else "by"
     transmission = f" with {protocol}" if _REGISTERED.fullmatch(protocol) else ""
-    forward_path = f"\r\n\tfor <{recipient}>" if recipient else ""
+    forward_path = f"\r\n\tfor <{recipient}>" if recipient and str(recipient).isascii() else ""
     return (
         f"Received: {start} {host_name} (MasqMail {__version__}){transmission}\r\n"
         f"\tid {queue_id}{forward_path};\r\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from masqmail.net.errors import ConnectFailure, NameFailure
+from masqmail.net.errors import ConnectFailure, NameFailure, NoAddress
 from masqmail.settings import HostPort
 
 ATTEMPT_DELAY_SECONDS = 0.25  # RFC 8305 §5
@@ -33,7 +33,10 @@ class Endpoint:
 
 
 async def look_up(host: str, port: int = 0) -> list[Endpoint]:
-    """The addresses of a host, best first (RFC 6724); a numeric one is itself. Raises `NameFailure`."""
+    """The addresses of a host, best first (RFC 6724); a numeric one is itself.
+
+    Raises `NoAddress`, or `NameFailure` for a later try.
+    """
     try:
         found = _getaddrinfo(host, port, socket.AI_NUMERICHOST)
     except (socket.gaierror, ValueError):
@@ -44,7 +47,7 @@ async def look_up(host: str, port: int = 0) -> list[Endpoint]:
     try:
         return await loop.run_in_executor(None, _getaddrinfo, host, port, 0)
     except socket.gaierror as error:
-        raise NameFailure(_name_trouble(host, error)) from error
+        raise _name_trouble(host, error) from error
     except ValueError as error:  # bad labels, a NUL
         raise NameFailure(f"{host!r} cannot be the name of a host") from error
 
@@ -114,12 +117,12 @@ def _getaddrinfo(host: str, port: int, flags: int) -> list[Endpoint]:
     return [Endpoint(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[arg-type]
 
 
-def _name_trouble(host: str, error: socket.gaierror) -> str:
-    if error.errno == socket.EAI_AGAIN:
-        return f"the name {host} could not be resolved: no answer from a name server"
+def _name_trouble(host: str, error: socket.gaierror) -> NameFailure:
     if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-        return f"the name {host} has no address"
-    return f"the name {host} could not be resolved: {(error.strerror or str(error)).lower()}"
+        return NoAddress(f"the name {host} has no address")
+    if error.errno == socket.EAI_AGAIN:
+        return NameFailure(f"the name {host} could not be resolved: no answer from a name server")
+    return NameFailure(f"the name {host} could not be resolved: {(error.strerror or str(error)).lower()}")
 
 
 def _fits(endpoint: Endpoint, local_address: str) -> bool:

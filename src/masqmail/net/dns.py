@@ -3,9 +3,12 @@
 dnspython is imported when the first MX record is wanted: a host with a smarthost never needs it.
 """
 
+import asyncio
 import ipaddress
 import random
+import re
 import secrets
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ import anyio
 import idna
 
 from masqmail.net import dial
-from masqmail.net.errors import NameFailure, NameNotFound, NullMx
+from masqmail.net.errors import NameFailure, NameNotFound, NoAddress, NullMx
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver as DnsResolver
@@ -26,6 +29,9 @@ LIFETIME_SECONDS = 20.0
 RESOLV_CONF = Path("/etc/resolv.conf")
 MAX_EXCHANGERS = 32
 _CACHED_ANSWERS = 1000
+_FULL_NAME = re.compile(
+    r"(?=.{1,255}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +70,21 @@ class Resolver(Protocol):
     async def mail_exchangers(self, domain: str) -> MxAnswer:
         """The MX records of a domain. Raises `NameNotFound`, `NullMx`, or `NameFailure` for a later try."""
 
+    async def address_records(self, host: str) -> list[str]:
+        """What the DNS alone says: A records, then AAAA. Raises `NameNotFound`, `NoAddress`, `NameFailure`."""
+
     async def addresses(self, host: str) -> list[str]:
-        """The addresses of a host, best first; a numeric one is itself. Raises `NameFailure`."""
+        """What the system says, which also has /etc/hosts: best first; a numeric host is itself.
+
+        Raises `NoAddress`, or `NameFailure` for a later try.
+        """
 
     async def is_hijacked(self) -> bool:
         """Whether its "does not exist" is not to be believed; then `NameNotFound` defers instead of failing."""
 
 
 class SystemResolver:
-    """The name servers of resolv.conf for MX records; the system's own look-up for addresses."""
+    """The name servers of resolv.conf for records; the system's own look-up for addresses."""
 
     def __init__(self, resolv_conf: Path = RESOLV_CONF, *, lifetime_seconds: float = LIFETIME_SECONDS) -> None:
         self._resolv_conf = resolv_conf
@@ -86,6 +98,18 @@ class SystemResolver:
         records = [(record.preference, record.exchange.to_text()) for record in answer or ()]
         random.shuffle(records)  # equal preferences share the load, RFC 5321 §5.1
         return MxAnswer.of(domain, records)
+
+    async def address_records(self, host: str) -> list[str]:
+        name = to_ascii(host)
+        found = [record.address for record in await self._ask(name, "A") or ()]
+        try:
+            found += [record.address for record in await self._ask(name, "AAAA") or ()]
+        except NameFailure:
+            if not found:
+                raise
+        if not found:
+            raise NoAddress(f"the name {host} has no address record")
+        return found
 
     async def addresses(self, host: str) -> list[str]:
         found = await dial.look_up(to_ascii(host))
@@ -144,6 +168,23 @@ class SystemResolver:
             self._resolver = await anyio.to_thread.run_sync(_make_resolver, self._resolv_conf)
             self._version, self._has_answered = version, False
         return self._resolver
+
+
+async def name_of(address: str) -> str:
+    """The full name of a host by its address, if that name leads back there. Raises `NameFailure`.
+
+    The system is asked, which also has /etc/hosts. It sets no bound of time that one could rely on.
+    """
+    try:
+        found, _ = await asyncio.get_running_loop().getnameinfo((address, 0), socket.NI_NAMEREQD)
+    except OSError as error:
+        raise NameFailure(f"the address {address} has no name") from error
+    name = found.rstrip(".")
+    if not _FULL_NAME.fullmatch(name):
+        raise NameFailure(f"the name of {address} is no full name of a host: {name!r}")
+    if address not in {endpoint.host for endpoint in await dial.look_up(name)}:
+        raise NameFailure(f"the name {name} of {address} leads elsewhere")
+    return name
 
 
 def is_numeric(host: str) -> bool:

@@ -4,6 +4,7 @@
 NetError
 ├── NameFailure          a name could not be resolved now
 │   ├── NameNotFound     the name does not exist (an authoritative NXDOMAIN)
+│   ├── NoAddress        the name has no address
 │   └── NullMx           the domain says that it takes no mail (RFC 7505)
 ├── ConnectFailure       no connection could be made
 ├── ConnectionLost       the connection broke
@@ -36,6 +37,10 @@ class NameFailure(NetError):
 
 class NameNotFound(NameFailure):
     """The name does not exist, says the resolver. See `Resolver.is_hijacked` before you believe it."""
+
+
+class NoAddress(NameFailure):
+    """The name has no address, whether it exists or not."""
 
 
 class NullMx(NameFailure):

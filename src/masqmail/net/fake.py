@@ -5,7 +5,7 @@ import errno
 from collections.abc import Mapping, Sequence
 
 from masqmail.net.dns import MxAnswer, is_numeric
-from masqmail.net.errors import NameFailure, NameNotFound
+from masqmail.net.errors import NameNotFound, NoAddress
 from masqmail.net.stream import READ_HIGH_BYTES, Stream
 from masqmail.settings import HostPort
 
@@ -114,17 +114,22 @@ def stream_pair(client: HostPort = CLIENT, server: HostPort = SERVER) -> tuple[S
 
 
 class FakeResolver:
-    """A resolver with tables. A value that is an exception is raised; a name in no table does not exist."""
+    """A resolver with tables. A value that is an exception is raised; a name in no table does not exist.
+
+    `addresses` are in the DNS, and so known to the system, too; `hosts` stands for /etc/hosts.
+    """
 
     def __init__(
         self,
         mail_exchangers: Mapping[str, Sequence[tuple[int, str]] | Exception] | None = None,
         addresses: Mapping[str, Sequence[str] | Exception] | None = None,
         *,
+        hosts: Mapping[str, Sequence[str]] | None = None,
         hijacked: bool = False,
     ) -> None:
         self._mail_exchangers = dict(mail_exchangers or {})
         self._addresses = dict(addresses or {})
+        self._hosts = dict(hosts or {})
         self._hijacked = hijacked
 
     async def mail_exchangers(self, domain: str) -> MxAnswer:
@@ -135,14 +140,24 @@ class FakeResolver:
             raise answer
         return MxAnswer.of(domain, answer or ())
 
-    async def addresses(self, host: str) -> list[str]:
+    async def address_records(self, host: str) -> list[str]:
         answer = self._addresses.get(host.lower())
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None and host.lower() not in self._mail_exchangers:
+            raise NameNotFound(f"the domain {host} does not exist")
+        if not answer:
+            raise NoAddress(f"the name {host} has no address record")
+        return list(answer)
+
+    async def addresses(self, host: str) -> list[str]:
+        answer = self._hosts.get(host.lower()) or self._addresses.get(host.lower())
         if isinstance(answer, Exception):
             raise answer
         if answer is None:
             if is_numeric(host):
                 return [host]
-            raise NameFailure(f"the name {host} has no address")
+            raise NoAddress(f"the name {host} has no address")
         return list(answer)
 
     async def is_hijacked(self) -> bool:

@@ -36,6 +36,8 @@ Report = Callable[[str, Exception], None]
 class Listener:
     """Accepts connections on bound sockets and runs `handler` for each, at most `max_connections` at once.
 
+    The bound may be changed while it runs; who is connected stays.
+
     A handler's connection is closed when it returns. Its `NetError`s are the end of that connection, anything
     else it raises is reported; neither ends the listener.
     """
@@ -51,7 +53,7 @@ class Listener:
     ) -> None:
         self._sockets = sockets
         self._handler = handler
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._refuse = refuse
         self._report = report
         self._accepting = anyio.CancelScope()
@@ -87,7 +89,7 @@ class Listener:
             sock.close()
 
     def _admit(self, client: socket.socket, connections: TaskGroup) -> None:
-        if self.connections >= self._max_connections:
+        if self.connections >= self.max_connections:
             self._send_away(client)
             return
         self.connections += 1

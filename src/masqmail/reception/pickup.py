@@ -5,6 +5,7 @@ submitter is the owner. Whoever left a file was told that it is safe, so none is
 when its message is on stable storage, else it moves to the folder `bad` and its owner gets a notice.
 """
 
+import errno
 import logging
 import os
 import stat
@@ -43,6 +44,9 @@ INCOMPLETE_AFTER = timedelta(hours=1)
 RETRY_SECONDS = 60.0
 
 _BLOCK_BYTES = 65536
+
+#: What opening something says that can never be read: a symbolic link, a socket, a file its owner keeps from us.
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM})
 
 #: Returns when the folder may have changed, or after so many seconds (None: only then).
 WaitForChange = Callable[[float | None], Awaitable[None]]
@@ -127,8 +131,13 @@ class Pickup:
             file = self._open(name)
         except FileNotFoundError:
             return True
-        except (BadFile, OSError) as error:
+        except BadFile as error:
             self._put_aside(name, str(error))
+            return True
+        except OSError as error:
+            if error.errno not in _NO_FILE:  # too many open files, a sick disk: no fault of the file
+                return False
+            self._put_aside(name, f"it cannot be opened: {error.strerror}")
             return True
         try:
             return await self._take(file)

@@ -100,9 +100,11 @@ def parse_ticket(lines: bytes) -> Ticket:
 
 
 def crlf_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same text with CRLF where a line ends."""
+    """The same text with CRLF where a line ends. Raises `BadFile` for a NUL byte, which SMTP does not take either."""
     held = b""
     for block in blocks:
+        if b"\0" in block:
+            raise BadFile("the message has a NUL byte in it, which mail cannot carry")
         text = held + block
         held = b"\r" if text.endswith(b"\r") else b""
         text = text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")

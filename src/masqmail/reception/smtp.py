@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from masqmail.mail.address import show_path
 from masqmail.mail.envelope import Envelope, Notify
@@ -48,6 +49,9 @@ TOO_MANY_CONNECTIONS = Status(421, "4.3.2", "Too many connections, try again lat
 FIRST_LOGIN_DELAY_SECONDS = 1.0
 LONGEST_LOGIN_DELAY_SECONDS = 8.0
 _LAST_WORDS_SECONDS = 5.0
+
+#: After so many a client that floods us with commands lets the others have a turn.
+EVENTS_IN_A_ROW = 100
 
 
 def accepted(queue_id: str) -> Status:
@@ -211,8 +215,12 @@ class _Conversation:
             if server.wait is Wait.NOTHING or not (data := await self._receive()):
                 return
             server.receive(data)
-            while (event := server.next_event()) is not None:
+            for turn in itertools.count(1):
+                if (event := server.next_event()) is None:
+                    break
                 await self._handle(event)
+                if turn % EVENTS_IN_A_ROW == 0:
+                    await checkpoint()
 
     async def _send(self) -> None:
         """Sends the replies that have piled up. Each is progress, and the client has its time anew."""

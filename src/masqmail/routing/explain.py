@@ -126,6 +126,6 @@ def _plan_remote(recipient: Mailbox, facts: MessageFacts, book: AddressBook, way
 
 
 def _rewrites(route: Route, facts: MessageFacts, book: AddressBook) -> tuple[Change, ...]:
-    """What the route would change in the reverse-path and a From field with the addresses of these facts."""
+    """What the route would change in the reverse-path and a From field with the bare addresses of these facts."""
     header = make_field("from", ", ".join(map(str, facts.from_mailboxes))).raw if facts.from_mailboxes else b""
     return tuple(changes(facts.reverse_path, header, route.rewriting, book.local))

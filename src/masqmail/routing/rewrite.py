@@ -32,7 +32,10 @@ class RewriteValue:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One address that a route changes. `field` is the name of the map in the configuration."""
+    """One address that a route changes, for people. `field` is the name of the map in the configuration.
+
+    Where the configured name is added, it stands in `after`: "Bob <bob@isp.example>".
+    """
 
     field: str
     before: str
@@ -114,7 +117,8 @@ def _rewrite_field(
         start, replacement = _replacement(listed, after, value)
         pieces += [field.raw[position:start], replacement.encode()]
         position = listed.spec.end
-        found.append(Change(setting, str(listed.mailbox), str(after)))
+        shown = f"{value.name} <{after}>" if _takes_name(listed, value) else str(after)
+        found.append(Change(setting, str(listed.mailbox), shown))
     return (Field(field.name, b"".join((*pieces, field.raw[position:]))), found) if found else (field, [])
 
 

@@ -101,7 +101,6 @@ _SUCCESS_REPORTS = {Handover.MAILBOX: Report.DELIVERED, Handover.RELAYED: Report
 _NO_CONNECTION = frozenset({Culprit.NAME, Culprit.CONNECTION})
 _REFUSERS = frozenset({Culprit.SENDER, Culprit.RECIPIENT, Culprit.MESSAGE})
 _NEEDS_SMTPUTF8 = "5.6.7"  # RFC 6531 §3.5
-_IN_DOUBT = "it may arrive twice: we were cut off while sending"  # RFC 1047
 
 
 def settle(
@@ -125,8 +124,7 @@ def settle(
         case Delivered():
             return run.delivered(outcome)
         case Deferred():
-            reason = f"{outcome.reason} ({_IN_DOUBT})" if outcome.in_doubt else outcome.reason
-            return run.temporary(outcome.status, reason)
+            return run.temporary(outcome.status, outcome.reason)
         case Failed():
             return run.refused(outcome)
         case NotTried():

@@ -100,6 +100,8 @@ class NewBody:
         self._memory += data
         self.size_bytes += len(data)
         if len(self._memory) > IN_ROW_BYTES:
+            if not self._bodies.has_room(len(self._memory)):
+                raise SpoolFull("the disk is nearly full")
             self._spill()
 
     def discard(self) -> None:
@@ -131,8 +133,6 @@ class NewBody:
         self._memory = bytearray()
 
     def _spill(self) -> None:
-        if not self._bodies.has_room(len(self._memory)):
-            raise SpoolFull("the disk is nearly full")
         with _mapped_errors("write a message body"):
             if self._path is None:
                 self._path, self._descriptor = self._bodies.create()

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
 from masqmail.spool.bodies import Bodies
 from masqmail.spool.classes import Classes
 from masqmail.spool.migrate import migrate
+from masqmail.spool.room import Ballast
 from masqmail.spool.statements import load
 from masqmail.spool.tally import Tally
 
@@ -20,20 +21,13 @@ SQL = load("start")
 FILE_NAME = "queue.sqlite3"
 LOCK_NAME = "lock"
 
-#: The journal is copied into the file when it has this many pages, and cut back to the size of that many.
+#: The journal is copied into the file when it has this many pages, and cut back to the size of that many; on a
+#: small disk sooner, lest it fill that.
 CHECKPOINT_PAGES = 4000
+LEAST_CHECKPOINT_PAGES = 64
+JOURNAL_SHARE = 1 / 16
+PAGE_BYTES = 4096
 CACHE_KIB = 16 * 1024
-
-SETTINGS = (
-    "locking_mode = EXCLUSIVE",
-    "auto_vacuum = INCREMENTAL",  # only before the first table
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-    f"journal_size_limit = {CHECKPOINT_PAGES * 4096}",
-    f"cache_size = -{CACHE_KIB}",
-    "temp_store = MEMORY",
-)
 
 # SQLite's primary result codes; the extended ones carry them in their low byte.
 _TAKEN = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -52,6 +46,7 @@ class Database:
         self.bodies = bodies
         self.now = now
         self.after_commit: list[Callable[[], None]] = []
+        self._ballast = Ballast(directory)
         self.last_number = 0
         self._is_synced = True
         path = directory / FILE_NAME
@@ -60,13 +55,22 @@ class Database:
             self.connection = _connect(path)
             opened.callback(self.connection.close)
             try:
-                self._prepare()
+                self._prepare_with_ballast(settings_for(directory))
             except sqlite3.Error as error:
                 raise _opening_error(error, path) from error
             self._opened = opened.pop_all()
+        self._ballast.take()
 
-    def _prepare(self) -> None:
-        for setting in SETTINGS:
+    def _prepare_with_ballast(self, settings: Sequence[str]) -> None:
+        try:
+            self._prepare(settings)
+        except sqlite3.Error as error:
+            if not isinstance(what_failed(error), SpoolFull) or not self._ballast.give_up():
+                raise
+            self._prepare(settings)
+
+    def _prepare(self, settings: Sequence[str]) -> None:
+        for setting in settings:
             self.connection.execute(f"PRAGMA {setting}").fetchall()
         migrate(self.connection)
         self.classes = Classes(self.connection)
@@ -99,6 +103,15 @@ class Database:
         for action in self.after_commit:
             action()
         self.after_commit.clear()
+        self._ballast.take()
+
+    def make_room(self) -> bool:
+        """Gives up the ballast on a full disk, between transactions; False when that was done before."""
+        if not self._ballast.give_up():
+            return False
+        with suppress(sqlite3.Error):
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True
 
     def rollback(self) -> None:
         """Undoes the transaction, and what was learnt from it."""
@@ -111,6 +124,23 @@ class Database:
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._opened.close()
+
+
+def settings_for(directory: Path) -> tuple[str, ...]:
+    """What SQLite is told when it opens the queue."""
+    disk = os.statvfs(directory)
+    pages = int(disk.f_blocks * disk.f_frsize * JOURNAL_SHARE) // PAGE_BYTES
+    pages = max(min(pages, CHECKPOINT_PAGES), LEAST_CHECKPOINT_PAGES)
+    return (
+        "locking_mode = EXCLUSIVE",
+        "auto_vacuum = INCREMENTAL",  # only before the first table
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"wal_autocheckpoint = {pages}",
+        f"journal_size_limit = {pages * PAGE_BYTES}",
+        f"cache_size = -{CACHE_KIB}",
+        "temp_store = MEMORY",
+    )
 
 
 def what_failed(error: Exception) -> Exception:

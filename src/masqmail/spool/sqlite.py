@@ -81,7 +81,7 @@ class SqliteSpool:
             refused.set_exception(SpoolFull("the disk is nearly full"))
             return refused
         return self._writer.submit(
-            lambda db: custody.accept(db, messages), Effect.FIRM, on_failure=lambda: _remove(bodies)
+            lambda db: custody.accept(db, messages), Effect.FIRM, on_failure=lambda: _remove(bodies), is_owed=False
         )
 
     def _take_bodies(self, messages: Sequence[NewMessage]) -> tuple[Sequence[NewMessage], list[NewBody]]:

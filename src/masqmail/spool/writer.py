@@ -20,7 +20,7 @@ from itertools import takewhile
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from masqmail.spool.api import SpoolBroken, SpoolError
+from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
 from masqmail.spool.database import Database, what_failed
 
 T = TypeVar("T")
@@ -42,13 +42,15 @@ class Request:
     """Something to do with the database.
 
     `work` may be a generator function: then its slices run between the transactions of others and its return
-    value is the answer. `on_failure` runs in the thread when nothing of it was stored.
+    value is the answer. `on_failure` runs in the thread when nothing of it was stored. What `is_owed` follows from
+    something we have accepted: the ballast is there for it.
     """
 
     work: Callable[[Database], Any]
     effect: Effect
     future: asyncio.Future[Any]
     on_failure: Callable[[], None] | None = None
+    is_owed: bool = True
 
 
 Answer = tuple[asyncio.Future[Any], Any, Exception | None]
@@ -76,16 +78,17 @@ class Writer:
         effect: Effect,
         *,
         on_failure: Callable[[], None] | None = None,
+        is_owed: bool = True,
     ) -> asyncio.Future[T]:
         """Queues a request; it takes effect whether or not the answer is awaited."""
-        return self._put(work, effect, on_failure)
+        return self._put(work, effect, on_failure, is_owed)
 
     def submit_sliced(self, work: Callable[[Database], Generator[None, None, T]]) -> asyncio.Future[T]:
         """Queues a long request that makes a break at each `yield`; others may go in between."""
-        return self._put(work, Effect.NOTHING, None)
+        return self._put(work, Effect.NOTHING, None, True)
 
     def _put(
-        self, work: Callable[[Database], Any], effect: Effect, on_failure: Callable[[], None] | None
+        self, work: Callable[[Database], Any], effect: Effect, on_failure: Callable[[], None] | None, is_owed: bool
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._end is not None:
@@ -93,7 +96,7 @@ class Writer:
             if on_failure is not None:
                 on_failure()
         else:
-            self._queue.put(Request(work, effect, future, on_failure))
+            self._queue.put(Request(work, effect, future, on_failure, is_owed))
         return future
 
     async def close(self) -> None:
@@ -168,6 +171,9 @@ class Writer:
             if len(requests) > 1:
                 for request in requests:
                     self._change(database, [request])
+                return
+            if isinstance(failure, SpoolFull) and requests[0].is_owed and database.make_room():
+                self._change(database, requests)
                 return
             answers = [(requests[0].future, None, failure)]
             if requests[0].on_failure is not None:
