@@ -81,3 +81,23 @@ def test_a_route_is_in_trouble_when_no_next_hop_has_worked_for_long() -> None:
     found.succeeded("isp", HOPS[1])
     assert found.trouble_of("isp", HOPS, 3 * HOUR) is None
     assert found.trouble_of("isp", (), 3 * HOUR) is None
+
+
+def test_a_flush_ends_a_pause_but_not_the_memory_of_how_long_it_has_not_worked() -> None:
+    found, clock = pauses()
+    fail(found)
+    clock.advance(timedelta(seconds=10))
+    found.end(["isp"])
+    assert found.of("isp", HOPS[0]) is None
+    clock.advance(HOUR)
+    fail(found)
+    assert found.trouble_of("isp", HOPS[:1], HOUR) is not None
+    pause = found.of("isp", HOPS[0])
+    assert pause is not None and pause.ends_at - clock.now() == RETRY[0]
+
+
+def test_a_flush_of_other_routes_ends_no_pause() -> None:
+    found, _ = pauses()
+    fail(found)
+    found.end(["other"])
+    assert found.of("isp", HOPS[0]) is not None

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from masqmail.daemon import views
+from masqmail.daemon.directory import LOCAL_CLASS
 from masqmail.mail.outcome import Culprit
 from masqmail.mail.status import Status
-from masqmail.spool.api import Attempt, HistoryEntry, Record
+from masqmail.spool.api import Attempt, HistoryEntry, NewMessage, NewRecipient, Record, TargetKind
 from masqmail.spool.states import State
 from support.controlroom import TEXT, ControlRoom, control_room
 
@@ -155,3 +156,30 @@ def test_a_line_of_history() -> None:
         "status": "250 2.0.0 OK",
         "text": "taken",
     }
+
+
+async def test_what_waits_for_a_pause_says_when_it_ends() -> None:
+    async with control_room() as room:
+        await room.accept("1", routes=("gmx",))
+        await room.operator.set_link("dsl", "up")
+        pause = room.pauses.pause("gmx", "mail.gmx.example:587", Culprit.LOGIN, "the login was refused")
+        assert (await _recipient(room))["next_attempt_at"] == views.instant(pause.ends_at)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "source", "address"),
+    [
+        (TargetKind.MAILBOX, "joe", "", "joe+lists@localhost"),
+        (TargetKind.MAILBOX, "joe", "/etc/aliases:list", "joe@home.example"),
+        (TargetKind.PIPE, "|/bin/true", "/etc/aliases:list", "|/bin/true"),
+    ],
+)
+async def test_a_mailbox_of_this_host_is_shown_by_an_address(
+    kind: TargetKind, target: str, source: str, address: str
+) -> None:
+    async with control_room() as room:
+        recipient = NewRecipient(target, "joe+lists@localhost", kind, LOCAL_CLASS, source=source)
+        await room.spool.accept(
+            [NewMessage("1", None, [recipient], b"Subject: x\r\n", b"", room.clock.now(), "joe (uid 1000)")]
+        )
+        assert (await _recipient(room))["address"] == address

@@ -1,10 +1,11 @@
 """What could be sent now: today's rules held against the links and pauses of this moment."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 
-from masqmail.daemon.pauses import Pauses
+from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.rules import Rules
 from masqmail.links.board import LinkBoard
 from masqmail.routing.decide import Choice, choose, is_usable
@@ -43,12 +44,22 @@ class Outlook:
 
     def paused_routes(self) -> dict[str, str]:
         """The reason for each route all of whose next hops are left alone now."""
-        paused = {}
+        return {name: pause.reason for name, pause in self._pauses_by_route()}
+
+    def next_try(self, route_class: RouteClass) -> datetime | None:
+        """When the first pause ends that keeps a class waiting: of a route with a link, not yet tried in this run."""
+        remaining = {name for name in route_class.remaining() if self._has_link_by_name(name)}
+        ends = [pause.ends_at for name, pause in self._pauses_by_route() if name in remaining]
+        return min(ends, default=None)
+
+    def _has_link_by_name(self, name: str) -> bool:
+        route = self.rules.route(name)
+        return route is not None and self.has_link(route)
+
+    def _pauses_by_route(self) -> Iterator[tuple[str, Pause]]:
         for route in self.rules.routes:
-            pause = self._pauses.of_route(route.name, self.rules.next_hop_names(route))
-            if pause:
-                paused[route.name] = pause.reason
-        return paused
+            if pause := self._pauses.of_route(route.name, self.rules.next_hop_names(route)):
+                yield route.name, pause
 
     def by_route(self, classes: Iterable[RouteClass]) -> dict[str, list[RouteClass]]:
         """For each route that can be used now, the classes whose choice it is."""

@@ -6,7 +6,7 @@ somebody flushes.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from masqmail.mail.outcome import Culprit
@@ -67,10 +67,17 @@ class Pauses:
         return self._pauses.pop((route, next_hop), None) is not None
 
     def forget(self, routes: Collection[str] | None = None) -> None:
-        """Ends the pauses of these routes, or of all."""
+        """Forgets all that is held against the next hops of these routes, or of all."""
         self._pauses = {
             key: pause for key, pause in self._pauses.items() if routes is not None and key[0] not in routes
         }
+
+    def end(self, routes: Collection[str]) -> None:
+        """Ends the running pauses of these routes; since when a next hop has not worked stays known."""
+        now = self._clock.boottime()
+        for key, pause in self._pauses.items():
+            if key[0] in routes:
+                self._pauses[key] = replace(pause, ends=min(pause.ends, now), failures=0)
 
     def of(self, route: str, next_hop: str) -> Pause | None:
         """The pause of a next hop if it is running now."""

@@ -101,7 +101,10 @@ class Scheduler:
 
     def links_changed(self, came_up: Collection[str]) -> None:
         """Routes over a link that came up start at once, whatever their waits and pauses were."""
-        self._wake_routes([route.name for route in self.rules.routes if set(route.links) & set(came_up)])
+        names = [route.name for route in self.rules.routes if set(route.links) & set(came_up)]
+        if names:
+            self._pauses.forget(names)
+        self._wake_routes(names)
 
     async def flush(self, routes: Collection[str] | None = None) -> None:
         """Forgets waits and pauses of these routes (None: of all) so that everything that can go does."""
@@ -110,12 +113,11 @@ class Scheduler:
         for route_class in [item for item in self._classes if item.mark == QUEUE_ONLY]:
             if set(route_class.routes) & set(names):
                 await self._unmark(route_class)
+        self._pauses.end(names)
         self._wake_routes(names)
 
     def _wake_routes(self, names: Collection[str]) -> None:
-        if names:
-            self._pauses.forget(names)
-            self._woken.update(dict.fromkeys(names, _Wake(self._clock.now(), epoch(self._clock))))
+        self._woken.update(dict.fromkeys(names, _Wake(self._clock.now(), epoch(self._clock))))
         self.wake()
 
     def assume_up(self, link: str) -> None:
@@ -151,6 +153,10 @@ class Scheduler:
     def paused_routes(self) -> dict[str, str]:
         """The reason for each route all of whose next hops are left alone now."""
         return self._outlook.paused_routes()
+
+    def next_try(self, route_class: RouteClass) -> datetime | None:
+        """When the first pause ends that keeps a class waiting."""
+        return self._outlook.next_try(route_class)
 
     def is_sending(self, routes: Collection[str] | None = None) -> bool:
         """Whether a lane of one of these routes (None: of any) is at work."""

@@ -6,13 +6,14 @@ moment. What is stored with a recipient is only the reason of its last attempt.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.mail.address import show_path
 from masqmail.routing.link import Verdict
 from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass
-from masqmail.spool.api import Counts, HistoryEntry, QueuedMessage, StoredRecipient
+from masqmail.spool.api import Counts, HistoryEntry, QueuedMessage, StoredRecipient, TargetKind
 from masqmail.spool.states import State
 
 Document = dict[str, object]
@@ -26,12 +27,20 @@ def instant(moment: datetime | None) -> str | None:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
+class _Judgement(NamedTuple):
+    """What the recipients of a class wait for: the route, the reason, and when a pause ends that they wait for."""
+
+    route: str
+    reason: str
+    next_try: datetime | None = None
+
+
 class QueueView:
     """Messages as documents. Each class is judged once per listing, however many recipients it has."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._judged: dict[RouteClass, tuple[str, str]] = {}
+        self._judged: dict[RouteClass, _Judgement] = {}
 
     def message(self, queued: QueuedMessage) -> Document:
         message = queued.message
@@ -49,47 +58,62 @@ class QueueView:
         route, reason = self._where(recipient)
         state = State.QUEUED if recipient.state is State.LEASED else recipient.state
         return {
-            "address": recipient.target,
+            "address": self._address(recipient),
             "original": recipient.original,
             "state": state.value,
             "route": route,
             "attempts": recipient.attempts,
             "last_attempt_at": instant(recipient.last_attempt_at),
-            "next_attempt_at": instant(recipient.due) if state is State.DEFERRED else None,
+            "next_attempt_at": instant(self._next_attempt(recipient)),
             "last_status": str(recipient.last_status) if recipient.last_status else None,
             "reason": reason,
         }
 
+    def _address(self, recipient: StoredRecipient) -> str:
+        """The target: for a mailbox of this host the address that leads to it."""
+        if recipient.kind is not TargetKind.MAILBOX:
+            return recipient.target
+        if not recipient.source:
+            return recipient.original
+        return f"{recipient.target}@{self._scheduler.rules.host_name}"
+
+    def _next_attempt(self, recipient: StoredRecipient) -> datetime | None:
+        """When it is due, or when the pause ends that it waits for; None when that depends on something else."""
+        if recipient.state is State.DEFERRED:
+            return recipient.due
+        return self._judge(recipient.route_class).next_try if recipient.state is State.QUEUED else None
+
     def _where(self, recipient: StoredRecipient) -> tuple[str | None, str]:
         """The route and the reason a recipient is where it is."""
         if recipient.state is State.LEASED:
-            return self._judge(recipient.route_class)[0] or recipient.last_route or None, "being sent now"
+            return self._judge(recipient.route_class).route or recipient.last_route or None, "being sent now"
         if recipient.state is not State.QUEUED:
-            return recipient.last_route or self._judge(recipient.route_class)[0] or None, recipient.reason
-        route, reason = self._judge(recipient.route_class)
+            return recipient.last_route or self._judge(recipient.route_class).route or None, recipient.reason
+        route, reason, _ = self._judge(recipient.route_class)
         if recipient.reason and recipient.reason not in reason:
             reason = f"{reason}; before: {recipient.reason}"
         return route or None, reason
 
-    def _judge(self, route_class: RouteClass) -> tuple[str, str]:
+    def _judge(self, route_class: RouteClass) -> _Judgement:
         if route_class not in self._judged:
             self._judged[route_class] = self._judge_anew(route_class)
         return self._judged[route_class]
 
-    def _judge_anew(self, route_class: RouteClass) -> tuple[str, str]:
+    def _judge_anew(self, route_class: RouteClass) -> _Judgement:
         if route_class.routes and route_class.mark == QUEUE_ONLY:
-            return route_class.routes[0], "waits until somebody flushes the queue"
+            return _Judgement(route_class.routes[0], "waits until somebody flushes the queue")
         if route_class.is_local:
-            return LOCAL_ROUTE, "due for local delivery"
+            return _Judgement(LOCAL_ROUTE, "due for local delivery")
         if not self._scheduler.rules.routes:
-            return "", "no route to other hosts is configured"
+            return _Judgement("", "no route to other hosts is configured")
         if not route_class.routes:
-            return "", "no route is meant for it (`masqmail explain` says why)"
+            return _Judgement("", "no route is meant for it (`masqmail explain` says why)")
         choice = self._scheduler.choice(route_class)
         if choice.route is not None:
-            return choice.route.name, f"due over route {choice.route.name}"
+            return _Judgement(choice.route.name, f"due over route {choice.route.name}")
         reasons = [f"route {item.route}, {item.reason}" for item in choice.considered]
-        return route_class.routes[0], "waits for " + "; ".join(reasons)
+        reason = "waits for " + "; ".join(reasons)
+        return _Judgement(route_class.routes[0], reason, self._scheduler.next_try(route_class))
 
 
 def message_with_history(queued: QueuedMessage, view: QueueView, history: Iterable[HistoryEntry]) -> Document:
