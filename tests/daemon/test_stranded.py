@@ -67,10 +67,21 @@ async def test_more_patience_has_one_that_may_make_a_duplicate(hanging: Assembly
     await hanging.link("dsl", LinkState.DOWN)
     await hanging.link("dsl", LinkState.UP)
     await hanging.advance(59 * SECOND, SECOND)
-    assert len(hanging.peers.calls) == 1
+    assert hanging.states() == [State.LEASED]
     hanging.peers.gate = None
     await hanging.advance(2 * SECOND, SECOND)
-    assert len(hanging.peers.calls) == 2
+    assert hanging.states() == []
+
+
+async def test_other_mail_does_not_wait_for_one_that_hangs(hanging: Assembly) -> None:
+    lane(hanging).is_in_doubt = True
+    await hanging.link("dsl", LinkState.DOWN)
+    await hanging.link("dsl", LinkState.UP)
+    hanging.peers.gate = None
+    await hanging.accept("m2", "eve@far.example")
+    await hanging.advance(SECOND, SECOND)
+    assert hanging.peers.taken == [("m2", "eve@far.example")]
+    assert hanging.states("m1") == [State.LEASED]
 
 
 async def test_a_slow_server_behind_a_link_that_stays_is_given_all_its_time(hanging: Assembly) -> None:

@@ -6,6 +6,7 @@ routes is the choice now, and starts the lanes of those routes. Wakes come from 
 link changed, a pause ended, somebody flushed; one timer sleeps until the earliest due time. Nothing polls.
 """
 
+import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -240,13 +241,18 @@ class Scheduler:
 
     def _start(self, tasks: TaskGroup, run_lane: RunLane, route: str, domain: str = "") -> None:
         """Starts a lane for a next hop; one more beside it only when those there have all they can take."""
-        for number in range(self.rules.max_connections(route)):
+        room = self.rules.max_connections(route)
+        for number in itertools.count():
             key = LaneKey(route, domain, number)
-            if key not in self._lanes:
+            lane = self._lanes.get(key)
+            if lane is None:
                 lane = self._lanes[key] = Lane(key, self._lease)
                 tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
                 return
-            if not self._lanes[key].is_full:
+            if self._stranded.is_hanging(lane):
+                continue
+            room -= 1
+            if not room or not lane.is_full:
                 return
 
     async def _run(self, run_lane: RunLane, lane: Lane) -> None:

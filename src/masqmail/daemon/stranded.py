@@ -3,7 +3,8 @@
 A connection over a link that goes down may be dead without a word, and the time-outs of SMTP are minutes
 (RFC 5321 §4.5.3.2). A lane that still gets answers finishes what it has. One that gets none is stopped: soon after
 a link is up again, so that new connections can be made, or when it was silent for a while. More patience has one
-whose messages may have been taken already: to stop it may make duplicates (RFC 1047).
+whose messages may have been taken already: to stop it may make duplicates (RFC 1047). What else there is to send
+does not wait for it: it goes over a lane of its own.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,10 +23,14 @@ SETTLE_SECONDS = 0.5
 
 @dataclass(slots=True)
 class _Watch:
-    """A lane that lost its link: the answers it had then, and when it is stopped unless it gets another one."""
+    """A lane that lost its link: the answers it had then, and when it is stopped unless it gets another one.
+
+    From `settled` on its link has been up again, and it has still not got any.
+    """
 
     answers: int
     ends: float
+    settled: float | None = None
 
 
 class Stranded:
@@ -46,8 +51,12 @@ class Stranded:
             if has_link(lane):
                 if watch is None:
                     continue
+                if watch.settled is None:
+                    watch.settled = now + SETTLE_SECONDS
                 if not lane.is_in_doubt:
-                    watch.ends = min(watch.ends, now + SETTLE_SECONDS)
+                    watch.ends = min(watch.ends, watch.settled)
+            elif watch is not None:
+                watch.settled = None
             if watch is None:
                 patience = SILENCE_IN_DOUBT_SECONDS if lane.is_in_doubt else SILENCE_SECONDS
                 watch = _Watch(lane.answers, now + patience)
@@ -56,6 +65,14 @@ class Stranded:
             else:
                 self._watched[lane] = watch
 
+    def is_hanging(self, lane: Lane) -> bool:
+        """Whether work must not wait for a lane: its link is up again, and nobody answers it."""
+        watch = self._watched.get(lane)
+        return watch is not None and watch.settled is not None and watch.settled <= self._clock.boottime()
+
     def next_look(self) -> float | None:
-        """When the next of them may have to be stopped."""
-        return min((watch.ends for watch in self._watched.values()), default=None)
+        """When something about one of them may have to be done."""
+        now = self._clock.boottime()
+        settled = (watch.settled for watch in self._watched.values() if watch.settled is not None)
+        ends = (watch.ends for watch in self._watched.values())
+        return min((time for time in (*settled, *ends) if time > now), default=None)
