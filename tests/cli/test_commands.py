@@ -190,7 +190,7 @@ def test_flush_waits_for_what_can_go_and_says_what_cannot(daemon: Daemon, receiv
     waiting = daemon.masqmail("flush", "--wait")
     assert (waiting.returncode, waiting.stdout) == (os.EX_TEMPFAIL, "0 delivered, 2 waiting\n")
     assert daemon.masqmail("flush").stdout == ""
-    assert daemon.masqmail("link", "up", "line").stdout.startswith("line  up  just now  declared up by hand")
+    assert re.match(r"line  up  .*declared up by hand", daemon.masqmail("link", "up", "line").stdout)
     daemon.masqmail("flush", "--wait", "--route", "good")
     done = daemon.masqmail("flush", "--wait", "--link", "line")
     assert (done.returncode, done.stdout) == (0, "0 delivered, 0 waiting\n")
