@@ -211,6 +211,7 @@ COMPLAINTS: list[tuple[object, object, str]] = [
         'x is "192.168.1.7/24", an address within a network; write "192.168.1.0/24" for the network',
     ),
     (Tls, "start-tls", 'x is "start-tls", not "starttls", "implicit", "opportunistic" or "none"; write "starttls"'),
+    (AddressMap, {"a": "a*@b.c"}, 'x is a table, in which "a*@b.c" has a * beside other letters; write "*@b.c"'),
     (AddressMap, {"a": "b"}, 'x is a table, in which "b" has no domain; write "b@isp.example"'),
     (AddressMap, {"a@b": "c@d"}, 'x is a table, whose key "a@b" is no local part; write "a"'),
     (Domain, date(2026, 1, 1), 'x is a date or time, not a domain; write it like "mail.example.org"'),

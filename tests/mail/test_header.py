@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masqmail.mail.header import Field, is_field_line, join_fields, make_field, split_fields, values
+from masqmail.mail.header import Field, join_fields, make_field, split_fields, values
 
 HEADER = b"Subject: one\r\n two\r\nX-Odd :\tyes \r\nTo: a@b.example\r\n"
 
@@ -28,12 +28,6 @@ def test_a_continuation_with_nothing_before_it_has_no_name() -> None:
 
 def test_a_made_field_ends_in_crlf() -> None:
     assert make_field("Date", "today") == Field("date", b"Date: today\r\n")
-
-
-def test_what_can_begin_a_field_is_known() -> None:
-    assert is_field_line(b"Subject: x")
-    assert not is_field_line(b"Subject x")
-    assert not is_field_line(b": x")
 
 
 @given(st.binary(max_size=200) | st.text("ab: \t\r\n", max_size=60).map(str.encode))

@@ -116,7 +116,6 @@ def test_a_hash_made_elsewhere_is_verified() -> None:
 @pytest.mark.slow
 def test_a_hash_of_ours_is_verified() -> None:
     password_hash = sasl.hash_password("süß")
-    assert sasl.is_password_hash(password_hash)
     assert "süß" not in password_hash and ":" not in password_hash
     assert sasl.verify_password(password_hash, "süß")
     assert not sasl.verify_password(password_hash, "süss")
@@ -137,5 +136,4 @@ def test_a_hash_of_ours_is_verified() -> None:
     ],
 )
 def test_what_is_no_hash_or_costs_too_much_verifies_nobody(text: str) -> None:
-    assert not sasl.is_password_hash(text)
     assert not sasl.verify_password(text, "sesame")

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from masqmail.config.faults import one_of, quote, write_one_of
 from masqmail.config.model import Delimiter, Network
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
+from masqmail.routing.pattern import check_pattern
 from masqmail.routing.route import AddressMap
 from masqmail.settings import Bytes, Command, Domain, DomainPattern, Fingerprint, HostPort, Pattern, UserPath
 
@@ -216,9 +217,12 @@ def _command(value: object) -> Command:
 
 def _pattern(value: object) -> Pattern:
     text = _text(value)
-    if text != "<>" and any(char.isspace() or char in "<>," for char in text):
+    if "," in text:
         raise BadValue
-    return Pattern(text)
+    try:
+        return check_pattern(text)
+    except ValueError:
+        raise BadValue from None
 
 
 def _domain(value: object) -> Domain:
@@ -314,6 +318,8 @@ def _check_rewritten(address: object) -> None:
         raise BadValue(f"in which {quote(address)} is no address: {error}") from None
     if not mailbox.domain:
         raise BadValue(f"in which {quote(address)} has no domain", f"write {quote(text + '@isp.example')}")
+    if "*" in mailbox.local_part and mailbox.local_part != "*":
+        raise BadValue(f"in which {quote(address)} has a * beside other letters", f'write "*@{mailbox.domain}"')
 
 
 def _choice(words: dict[str, object]) -> Kind:

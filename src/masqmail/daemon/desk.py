@@ -15,7 +15,7 @@ from masqmail.daemon.directory import Directory
 from masqmail.daemon.reports import Reporter, Subject
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Notify
-from masqmail.mail.outcome import Delivered, NotTried, Outcome
+from masqmail.mail.outcome import Deferred, Delivered, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
 from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
 from masqmail.routing.settle import Next, Settlement, Standing, Terms, end_run, settle
@@ -37,6 +37,7 @@ from masqmail.system.events import (
     RECIPIENT_DEFERRED,
     RECIPIENT_DELIVERED,
     RECIPIENT_FAILED,
+    RECIPIENT_IN_DOUBT,
     RECIPIENT_QUEUED,
     emit,
 )
@@ -112,7 +113,7 @@ class Desk:
             reported.append(_Settled(recipient, settlement, _answerer(outcome, settlement)))
             self.ended[route_name, settlement.next] += 1
             emit(
-                _EVENTS[settlement.next],
+                RECIPIENT_IN_DOUBT if _is_in_doubt(outcome) else _EVENTS[settlement.next],
                 queue_id=lease.message.queue_id,
                 recipient=recipient.target,
                 route=route_name,
@@ -248,6 +249,11 @@ class Desk:
         self._writing.discard(future)
         if not future.cancelled() and (error := future.exception()) is not None:
             self._on_trouble(error)
+
+
+def _is_in_doubt(outcome: Outcome) -> bool:
+    """Whether the recipient may get the message twice, RFC 1047."""
+    return isinstance(outcome, Deferred) and outcome.in_doubt
 
 
 def standing_of(recipient: StoredRecipient) -> Standing:

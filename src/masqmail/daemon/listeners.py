@@ -11,7 +11,7 @@ from masqmail.config.model import Configuration, Paths
 from masqmail.net.listen import Handler, Listener, bind_unix
 from masqmail.reception.smtp import Service
 from masqmail.settings import HostPort
-from masqmail.system.events import INTERNAL_ERROR, LISTENER_READY, emit
+from masqmail.system.events import INTERNAL_ERROR, LISTENER_READY, LISTENER_TROUBLED, emit
 
 #: Binds the sockets of one address. Raises `ListenFailure` or `OSError`.
 Bind = Callable[[HostPort], Awaitable[Sequence[socket.socket]]]
@@ -102,4 +102,6 @@ def _addresses(configuration: Configuration) -> dict[tuple[HostPort, bool], None
 
 
 def _report(what: str, error: Exception) -> None:
-    emit(INTERNAL_ERROR, level=logging.ERROR, reason=what, exception=error)
+    """What `net.listen` cannot tell anybody else: a shortage of ours, or a fault of ours."""
+    event = LISTENER_TROUBLED if isinstance(error, OSError) else INTERNAL_ERROR
+    emit(event, level=logging.ERROR, reason=what, exception=error)

@@ -19,9 +19,6 @@ from masqmail.spool.states import State
 Document = dict[str, object]
 
 
-FLUSH_WANTED = "waits until somebody flushes the queue"
-
-
 def instant(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC, to the second."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None

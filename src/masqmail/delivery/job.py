@@ -4,7 +4,7 @@ Remote delivery works on connections: `delivery.smtp` takes `Transaction`s from 
 any and settles each with one outcome per recipient. Local delivery works on single `LocalJob`s.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -98,7 +98,3 @@ class LocalAgent(Protocol):
     """
 
     async def deliver(self, job: LocalJob, content: Content) -> Outcome: ...
-
-
-#: Called with an event name and its fields; see `masqmail.system.events`.
-Emit = Callable[..., None]

@@ -68,10 +68,6 @@ class LinkBoard:
         """What is known of every link, in the order of the configuration."""
         return {name: link.verdict for name, link in self._links.items()}
 
-    def links_up(self) -> frozenset[str]:
-        """The links that can be used now."""
-        return frozenset(name for name, link in self._links.items() if link.verdict.is_up)
-
     def set_manual(self, name: str, state: LinkState) -> None:
         """Somebody says what the link is. Raises `KeyError` for a link that is not on the board."""
         link = self._links[name]

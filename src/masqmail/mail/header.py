@@ -62,11 +62,6 @@ def values(fields: Iterable[Field], name: str) -> Iterator[bytes]:
     return (field.value for field in fields if field.name == name)
 
 
-def is_field_line(line: bytes) -> bool:
-    """Whether a line can begin a field; the first line that cannot begins the body of a bad message."""
-    return _NAME.match(line) is not None
-
-
 def _field_end(header: bytes, start: int) -> int:
     """The index behind the field that begins at `start`: behind its last continuation line."""
     while True:

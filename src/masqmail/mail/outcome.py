@@ -11,7 +11,7 @@ from masqmail.mail.status import Status
 
 
 class Culprit(Enum):
-    """What failed. The first six are never a failure of the message."""
+    """What failed. The first six, down to `SESSION`, are never a failure of the message."""
 
     LINK = "link"
     NAME = "name"
@@ -24,14 +24,6 @@ class Culprit(Enum):
     MESSAGE = "message"
     LOCAL = "local"
     US = "us"
-
-    @property
-    def is_next_hop(self) -> bool:
-        """Whether this pauses a next hop and spends nothing of the message."""
-        return self in _NEXT_HOP
-
-
-_NEXT_HOP = frozenset({Culprit.LINK, Culprit.NAME, Culprit.CONNECTION, Culprit.TLS, Culprit.LOGIN, Culprit.SESSION})
 
 
 class Handover(Enum):

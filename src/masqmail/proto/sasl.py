@@ -230,11 +230,6 @@ def hash_password(password: str) -> str:
     return f"$scrypt$ln={_LOG_N},r={_R},p={_P}${_unpadded(salt)}${_unpadded(digest)}"
 
 
-def is_password_hash(text: str) -> bool:
-    """Whether `verify_password` can work with this text."""
-    return _parse_hash(text) is not None
-
-
 def verify_password(password_hash: str, password: str) -> bool:
     """Whether the password belongs to the hash; False for a text that is no hash."""
     if (parts := _parse_hash(password_hash)) is None:

@@ -20,7 +20,6 @@ RECIPIENT_DEFERRED = "recipient deferred"
 RECIPIENT_FAILED = "recipient failed"
 RECIPIENT_QUEUED = "recipient queued again"
 RECIPIENT_IN_DOUBT = "recipient in doubt"
-MESSAGE_FINISHED = "message finished"
 MESSAGE_HELD = "message held"
 MESSAGE_RELEASED = "message released"
 MESSAGE_REMOVED = "message removed"
@@ -72,7 +71,6 @@ EVENTS: dict[str, str] = {
     RECIPIENT_FAILED: "A recipient cannot be delivered; its sender gets a report where one is due.",
     RECIPIENT_QUEUED: "A recipient was not reached in this attempt, which cost it nothing.",
     RECIPIENT_IN_DOUBT: "We were cut off while sending: the recipient will be tried again and may get it twice.",
-    MESSAGE_FINISHED: "The last recipient of a message has ended and the message has left the spool.",
     MESSAGE_HELD: "Somebody or a rule keeps a message until it is released.",
     MESSAGE_RELEASED: "A held message may be delivered again.",
     MESSAGE_REMOVED: "Somebody removed a message; nobody gets a report.",

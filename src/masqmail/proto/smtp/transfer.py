@@ -77,7 +77,6 @@ class Transfer:
     def __init__(self, job: Job, indices: Sequence[int]) -> None:
         self.job = job
         self.indices = tuple(indices)
-        self.mail_sent = False
         self.rcpts_sent = 0
         self.is_written = False  # nothing more will be sent of it
         self.content_sent = False  # its last byte has left
