@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masqmail.mail.address import Mailbox
-from masqmail.mail.envelope import Envelope, Notify, Recipient, Ret
+from masqmail.mail.envelope import Body, Envelope, Notify, Recipient, Ret
 from masqmail.mail.header import split_fields
 from masqmail.mail.status import Status
 from masqmail.spool.api import Kind, NewMessage, SpoolBroken, SpoolFull
@@ -295,3 +295,21 @@ async def test_what_was_received_is_told() -> None:
             "protocol": "ESMTP",
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "declared", "known"),
+    [
+        (b"Subject: x\r\n\r\nplain\r\n", Body.SEVEN_BIT, Body.SEVEN_BIT),
+        (b"Subject: x\r\n\r\nplain\r\n", Body.EIGHT_BIT, Body.EIGHT_BIT),
+        (b"Subject: x\r\n\r\nGr\xfc\xdfe\r\n", Body.SEVEN_BIT, Body.EIGHT_BIT),
+        (b"Subject: Gr\xc3\xbc\xc3\x9fe\r\n\r\nplain\r\n", Body.SEVEN_BIT, Body.EIGHT_BIT),
+    ],
+)
+async def test_eight_bit_text_is_known_as_such_whatever_was_declared(
+    content: bytes, declared: Body, known: Body
+) -> None:
+    desk = Desk()
+    incoming = desk.open(replace(ENVELOPE, body=declared))
+    message = await stored(desk, incoming, *(bytes([octet]) for octet in content))
+    assert message.declared_body is known

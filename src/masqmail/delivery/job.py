@@ -33,8 +33,8 @@ class Content:
 class Transaction:
     """One message for some of its recipients over one route, rewritten and ready to send.
 
-    `size_bytes` counts what `content` yields. `needs_smtputf8` and `needs_8bit` are facts about envelope and
-    content, whatever the originator declared.
+    `size_bytes` counts what `content` yields. `needs_smtputf8` and `needs_8bit` say what the next hop must be
+    told about envelope and content; 8-bit text is known as such also where nobody declared it.
     """
 
     queue_id: str

@@ -94,6 +94,7 @@ class NewMessage:
     """A message to accept. `header` is its whole header section with the trace field, each line ending in CRLF.
 
     `body` is all behind the blank line. The message as sent is header, CRLF, body (`size_bytes` counts it).
+    `declared_body` is what MAIL declared, or 8BITMIME when the text turned out to be that.
     """
 
     queue_id: str

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from masqmail.mail.address import Mailbox, show_path
-from masqmail.mail.envelope import Envelope, Notify, Recipient
+from masqmail.mail.envelope import Body, Envelope, Notify, Recipient
 from masqmail.mail.header import Field, split_fields
 from masqmail.mail.status import MAIL_LOOP, MESSAGE_TOO_BIG, STORAGE_FULL, Status
 from masqmail.mail.submission import Submission, fix_header, from_mailboxes, header_recipients
@@ -186,12 +186,14 @@ class Incoming:
         self._header: bytes | None = None
         self._body: BodyWriter | None = None
         self._tail = b"\r\n"  # the last two octets of the body
+        self._is_ascii = True  # all of it so far
 
     def write(self, chunk: bytes) -> None:
         """Takes the next octets, in any slices; lines end in CRLF. Never raises for what they hold."""
         if self._refusal:
             return
         self._size += len(chunk)
+        self._is_ascii = self._is_ascii and chunk.isascii()
         if self._size > self._limit:
             self._refuse(MESSAGE_TOO_BIG.with_text(f"Message too big, {self._limit} bytes are allowed"))
         elif self._header is None:
@@ -338,7 +340,7 @@ class Incoming:
             owner_uid=facts.origin.uid,
             ret=envelope.ret,
             envid=envelope.envid,
-            declared_body=envelope.body,
+            declared_body=envelope.body if self._is_ascii else Body.EIGHT_BIT,  # RFC 6152 §2: say what it is
             smtputf8=envelope.smtputf8,
             kind=facts.kind,
         )
