@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.cli.stage import CannotPlay, Stage, scratch_folder
+from masqmail.cli.stage import CannotPlay, Stage, chosen_port, scratch_folder
 
 
 def test_a_fresh_folder_is_gone_afterwards() -> None:
@@ -58,3 +58,8 @@ def test_the_configuration_holds_the_folder_whatever_its_name(tmp_path: Path) ->
     assert document["local"]["maildir"] == f"{folder}/mailbox"
     assert document["smtp"]["listen"] == ["127.0.0.1:2525"]
     assert document["routes"]["provider"]["smarthost"] == "127.0.0.1:4000"
+
+
+def test_demos_that_start_together_get_different_ports() -> None:
+    with chosen_port() as one, chosen_port() as two:
+        assert one != two

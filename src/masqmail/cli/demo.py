@@ -17,7 +17,7 @@ from anyio.abc import Process
 
 from masqmail.cli.client import NotRunning
 from masqmail.cli.pretend import Arrival, Provider
-from masqmail.cli.stage import LINK, CannotPlay, Stage, check_loopback, choose_port, scratch_folder
+from masqmail.cli.stage import LINK, CannotPlay, Stage, check_loopback, chosen_port, scratch_folder
 from masqmail.cli.text import paint
 from masqmail.net.errors import ListenFailure
 
@@ -87,9 +87,10 @@ async def _play(folder: Path, stay: bool) -> int:
                 provider = Provider(folder / "arrived")
                 tasks.start_soon(provider.serve)
                 check_loopback(provider.port)
-                stage = Stage(folder, choose_port(), provider.port)
-                async with stage.daemon() as daemon:
-                    status = await (_stay(stage, provider, daemon) if stay else _tour(stage, provider))
+                with chosen_port() as port:
+                    stage = Stage(folder, port, provider.port)
+                    async with stage.daemon() as daemon:
+                        status = await (_stay(stage, provider, daemon) if stay else _tour(stage, provider))
             except CannotPlay as error:
                 status = _complain(error, error.exit_code)
             except (ListenFailure, NotRunning) as error:

@@ -24,6 +24,7 @@ from masqmail.settings import HostPort
 
 LINK = "dsl"
 USUAL_PORT = 2525
+_CLAIM = f"\0masqmail demo on port {USUAL_PORT}"  # an abstract name: it goes with its holder, unix(7)
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 LAST_LOG_LINES = 15
@@ -212,19 +213,27 @@ async def _end(process: Process) -> None:
     await process.wait()
 
 
-def choose_port() -> int:
-    """A port of loopback for the daemon: the usual one, or a free one. Raises `ListenFailure`."""
-    for port in (USUAL_PORT, 0):
+@contextmanager
+def chosen_port() -> Iterator[int]:
+    """A port of loopback for the daemon: the usual one, or a free one. Raises `ListenFailure`.
+
+    The daemon binds it a moment later, so the usual one is claimed as long as this is entered: of two demos that
+    start together one gets it.
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
         try:
-            sockets = bind_tcp(HostPort("127.0.0.1", port))
-        except ListenFailure:
-            if port == 0:
-                raise
-            continue
-        with sockets[0] as sock:
-            chosen: int = sock.getsockname()[1]
-            return chosen
-    raise AssertionError
+            claim.bind(_CLAIM)
+            port = _free_port(USUAL_PORT)
+        except (OSError, ListenFailure):
+            port = _free_port(0)
+        yield port
+
+
+def _free_port(port: int) -> int:
+    """This port, or any for 0, if nobody listens there. Raises `ListenFailure`."""
+    with bind_tcp(HostPort("127.0.0.1", port))[0] as sock:
+        chosen: int = sock.getsockname()[1]
+        return chosen
 
 
 def check_loopback(port: int) -> None:
