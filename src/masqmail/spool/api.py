@@ -384,6 +384,9 @@ class Spool(Protocol):
     def trim(self, before: datetime) -> Awaitable[None]:
         """Forgets history older than `before` of messages that are gone, and gives free space back."""
 
+    def tidy(self) -> Awaitable[None]:
+        """Gives space back that a crash or a long queue has left. To be called now and then: it looks first."""
+
     # a few facts that outlive the process
     def remember(self, key: str, value: str) -> Awaitable[None]: ...
 

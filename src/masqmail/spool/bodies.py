@@ -1,15 +1,14 @@
 """Message bodies: small ones go into the message's rows, big ones into files.
 
-A body is written to `bodies/incoming/N` while it is received. When it is accepted it is synced, renamed to
-`bodies/xx/QUEUEID` (xx: the last two characters of the queue ID) and its directory synced, all before the row
-commits. So a file without a row may exist after a crash, and is swept at the next start; a row without its file
-cannot.
+A body is written to `bodies/incoming/N` while it is received. The bodies of all messages of a transaction are renamed
+to `bodies/QUEUEID` and synced, then the folder is, all before the rows commit. So a file without a row may exist
+after a crash, and is swept at the next start; a row without its file cannot.
 """
 
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -17,7 +16,9 @@ from pathlib import Path
 from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
 
 #: Bodies up to this size live in the queue file. Measured: docs/explanation/durability.md.
-IN_ROW_BYTES = 64 * 1024
+IN_ROW_BYTES = 128 * 1024
+
+_SWEPT_NAMES = 200
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -32,7 +33,7 @@ class Bodies:
         self._directory = directory
         self._incoming = directory / "incoming"
         self._numbers = count(1)
-        self._known: set[Path] = set()
+        self._is_swept = False
         for folder in (directory, self._incoming):
             self._make_folder(folder)
 
@@ -43,33 +44,59 @@ class Bodies:
         """Where the body of a message is, if it is a file."""
         if not _SAFE_NAME.fullmatch(queue_id):
             raise SpoolError(f"{queue_id!r} cannot be the name of a file")
-        return self._directory / queue_id[-2:] / queue_id
+        return self._directory / queue_id
 
     def create(self) -> tuple[Path, int]:
         """An empty file for a body to come, and its descriptor."""
         path = self._incoming / str(next(self._numbers))
         return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
-    def place(self, path: Path, queue_id: str) -> Path:
-        """Moves a synced file to its message's name, on stable storage."""
-        target = self.path(queue_id)
-        if target.parent not in self._known:
-            self._make_folder(target.parent)
-            self._known.add(target.parent)
-        path.rename(target)
-        _sync_folder(target.parent)
-        return target
+    def store(self, bodies: "Sequence[tuple[NewBody, str]]") -> None:
+        """Puts files under the queue IDs of their messages, on stable storage. May be repeated.
+
+        All are renamed before the first is synced: a journalling file system then needs one commit for most of it.
+        """
+        with _mapped_errors("store a message body"):
+            for body, queue_id in bodies:
+                body.move(self.path(queue_id))
+            for body, _ in bodies:
+                body.sync()
+            _sync_folder(self._directory)
 
     def remove(self, queue_id: str) -> None:
-        """Removes the body of a message that is gone; one that cannot be removed is swept at the next start."""
+        """Removes the body of a message that is gone; one that cannot be removed is swept after the next start."""
         with suppress(OSError):
             self.path(queue_id).unlink()
 
-    def sweep(self, is_wanted: Callable[[str], bool]) -> None:
-        """Removes what no message wants: bodies that were being received, or whose row did not commit."""
-        for path in self._directory.glob("*/*"):
-            if path.is_file() and (path.parent == self._incoming or not is_wanted(path.name)):
-                path.unlink()
+    def flatten(self) -> None:
+        """Moves bodies out of the folders in which they lay, by the end of their queue IDs, until schema 2."""
+        for folder in [entry for entry in self._directory.iterdir() if entry != self._incoming and entry.is_dir()]:
+            for path in folder.iterdir():
+                path.rename(self._directory / path.name)
+            _sync_folder(self._directory)
+            folder.rmdir()
+
+    def clear_incoming(self) -> None:
+        """Removes bodies that were being received when we died."""
+        for path in self._incoming.iterdir():
+            path.unlink()
+
+    def sweep(self, is_wanted: Callable[[str], bool]) -> Generator[None, None, None]:
+        """Removes bodies whose row did not commit when we died, once, in slices.
+
+        It belongs into the thread that places bodies, between transactions: then all that are there are either
+        wanted or never will be.
+        """
+        if self._is_swept:
+            return
+        self._is_swept = True
+        with os.scandir(self._directory) as entries:
+            for number, entry in enumerate(entries, 1):
+                if entry.is_file() and not is_wanted(entry.name):
+                    with suppress(OSError):
+                        os.unlink(entry)
+                if number % _SWEPT_NAMES == 0:
+                    yield
 
     def _make_folder(self, folder: Path) -> None:
         with suppress(FileExistsError):
@@ -81,10 +108,11 @@ class NewBody:
     """A body while it is received: in memory at first, in a file when it grows.
 
     The receiver calls `write` and `discard`. `take` gives it to the spool; from then on the writer thread
-    alone has it, calls `settle` when its row is written, and `remove` if that came to nothing.
+    alone has it: `in_row` is for its message's row, and what is a file is moved and synced, or removed if that came
+    to nothing.
     """
 
-    __slots__ = ("_bodies", "_descriptor", "_is_placed", "_is_taken", "_memory", "_path", "size_bytes")
+    __slots__ = ("_bodies", "_descriptor", "_failure", "_is_taken", "_memory", "_path", "size_bytes")
 
     def __init__(self, bodies: Bodies, data: bytes) -> None:
         self.size_bytes = len(data)
@@ -92,8 +120,13 @@ class NewBody:
         self._memory = bytearray(data)
         self._path: Path | None = None
         self._descriptor: int | None = None
+        self._failure: OSError | None = None
         self._is_taken = False
-        self._is_placed = False
+
+    @property
+    def in_row(self) -> bytearray | None:
+        """What belongs into the row; None when the body is to be a file."""
+        return self._memory if self.size_bytes <= IN_ROW_BYTES else None
 
     def write(self, data: bytes) -> None:
         """Adds to the body. Raises `SpoolFull` when the disk is."""
@@ -113,15 +146,23 @@ class NewBody:
         """From now on the body is the spool's."""
         self._is_taken = True
 
-    def settle(self, queue_id: str) -> bytearray | None:
-        """What belongs into the row; None when the body is on stable storage as a file. May be repeated."""
-        if self.size_bytes <= IN_ROW_BYTES:
-            return self._memory
-        if not self._is_placed:
-            self._spill()
-            with _mapped_errors("store a message body"):
-                self._place(queue_id)
-        return None
+    def move(self, path: Path) -> None:
+        """Gives the file its name; makes one of what is still in memory."""
+        self._spill()
+        if self._path is not None and self._path != path:
+            self._path = self._path.rename(path)
+
+    def sync(self) -> None:
+        """Brings the file to stable storage. A failure is final: a second try might find nothing left to write."""
+        if self._failure is not None:
+            raise self._failure
+        if self._descriptor is not None:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError as error:
+                self._failure = error
+                raise
+            self._close()
 
     def remove(self) -> None:
         """Removes the file, wherever it is now."""
@@ -139,14 +180,6 @@ class NewBody:
             while self._memory and self._descriptor is not None:
                 written = os.write(self._descriptor, self._memory)
                 del self._memory[:written]
-
-    def _place(self, queue_id: str) -> None:
-        if self._descriptor is not None:
-            os.fdatasync(self._descriptor)
-            self._close()
-        if self._path is not None:
-            self._path = self._bodies.place(self._path, queue_id)
-            self._is_placed = True
 
     def _close(self) -> None:
         if self._descriptor is not None:

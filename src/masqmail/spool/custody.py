@@ -1,8 +1,9 @@
 """How messages come into our custody and leave it: transactions of `accept` and `record`."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
+from typing import Any
 
 from masqmail.spool import history
 from masqmail.spool.api import HistoryEntry, NewMessage, Record, SpoolError
@@ -13,6 +14,7 @@ from masqmail.spool.rows import (
     MAX_RECIPIENTS,
     STATE,
     Row,
+    id_list,
     id_range,
     message_key,
     optional_stamp,
@@ -28,17 +30,19 @@ from masqmail.spool.states import State
 
 SQL = load("custody")
 
+#: Of a message: its queue ID, its size, and whether its body is a file.
+_Custody = tuple[str, int, bool]
 
-def accept(db: Database, messages: Sequence[NewMessage]) -> None:
+
+def accept(db: Database, shares: Sequence[Sequence[NewMessage]]) -> None:
     """Writes messages with their bodies, recipients and first lines of history."""
-    for message in messages:
+    for message in chain.from_iterable(shares):
         if not message.recipients:
             raise SpoolError(f"the message {message.queue_id} has no recipients")
         received, *others = accepted_entries(message)
         key = db.next_number()
-        db.connection.execute(history.SQL["add"], write_entry(key, received))
-        if others:
-            history.add(db, others)
+        db.inserts.add(history.SQL["add"], write_entry(key, received))
+        history.add(db, others)
         if all(recipient.state.is_ended for recipient in message.recipients):
             if isinstance(message.body, NewBody):
                 db.after_commit.append(message.body.remove)
@@ -50,46 +54,57 @@ def _store(db: Database, key: int, message: NewMessage) -> None:
     if len(message.recipients) > MAX_RECIPIENTS:
         raise SpoolError(f"{len(message.recipients)} recipients are too many for one message")
     size, touched = message_size(message), stamp(message.received_at)
-    db.connection.execute(SQL["add_message"], write_message(key, message, size))
+    db.inserts.add(SQL["add_message"], write_message(key, message, size))
     first, _ = id_range(key)
-    rows = []
     for id, recipient in enumerate(message.recipients, first):
         number = db.classes.number(recipient.route_class)
-        rows.append(write_recipient(id, number, touched, db.classes.usable_seconds(number), recipient))
+        row = write_recipient(id, number, touched, db.classes.usable_seconds(number), recipient)
+        db.inserts.add(SQL["add_recipient"], row)
         db.tally.add(number, recipient.state)
-    db.connection.executemany(SQL["add_recipient"], rows)
-    body = message.body.settle(message.queue_id) if isinstance(message.body, NewBody) else message.body
-    db.connection.execute(SQL["add_content"], (key, message.header, body))
+    db.inserts.add(SQL["add_content"], (key, message.header, _body_in_row(db, message)))
     db.tally.add_message(size)
 
 
-def record(db: Database, records: Sequence[Record], reports: Sequence[NewMessage]) -> None:
-    """Ends leases, removes the messages that have ended with them, and accepts the reports."""
-    changed: defaultdict[int, dict[int, Row]] = defaultdict(dict)
-    ending: dict[int, tuple[str, int, bool]] = {}
+def _body_in_row(db: Database, message: NewMessage) -> object:
+    """The body of a message as its row has it; None when it becomes a file with this transaction."""
+    if isinstance(message.body, NewBody):
+        if message.body.in_row is None:
+            db.new_files.append((message.body, message.queue_id))
+        return message.body.in_row
+    return message.body
+
+
+def record(db: Database, shares: Sequence[tuple[Sequence[Record], Sequence[NewMessage]]]) -> None:
+    """Ends leases, removes the messages that have ended with them, and accepts the reports.
+
+    Of two records for one recipient the first counts.
+    """
+    records = [item for share, _ in shares for item in share]
+    wanted = id_list([item.recipient_id for item in records])
+    standing = {id: row for id, *row in db.connection.execute(SQL["get_standing"], (wanted,))}
+    changed: dict[int, Row] = {}
+    ending: dict[int, _Custody] = {}
     entries: list[HistoryEntry] = []
     for item in records:
-        key = message_key(item.recipient_id)
-        row = db.connection.execute(SQL["get_standing"], (item.recipient_id,)).fetchone()
-        if row is None or item.recipient_id in changed[key] or not is_allowed(STATE[row[4]], item.state):
+        row = standing.get(item.recipient_id)
+        if row is None or item.recipient_id in changed or not is_allowed(STATE[row[4]], item.state):
             continue
-        changed[key][item.recipient_id] = _settle(db, item, row)
+        changed[item.recipient_id] = _settle(db, item, row)
         if item.state.is_ended:
-            ending[key] = row[:3]
+            ending[message_key(item.recipient_id)] = (row[0], row[1], row[2])
         entry = recorded_entry(item, row[0], row[6], row[14], db.now())
         if entry is not None:
             entries.append(entry)
-    db.connection.executemany(SQL["end_lease"], [(id,) for rows in changed.values() for id in rows])
-    for key, rows in changed.items():
-        if key in ending and _have_ended(db, key, rows):
-            remove(db, key, *ending[key])
-        else:
-            db.connection.executemany(SQL["update_recipient"], [(*row, id) for id, row in rows.items()])
+    db.connection.execute(SQL["end_leases"], (id_list(changed),))
+    ended = _ended(db, ending, changed)
+    remove(db, ended)
+    staying = [(*row, id) for id, row in changed.items() if message_key(id) not in ended]
+    db.connection.executemany(SQL["update_recipient"], staying)
     history.add(db, entries)
-    accept(db, reports)
+    accept(db, [reports for _, reports in shares])
 
 
-def _settle(db: Database, item: Record, row: Row) -> Row:
+def _settle(db: Database, item: Record, row: Sequence[Any]) -> Row:
     """The values for `update_recipient` after a record; counts the move."""
     (old, old_state, base, _, attempts, warned, last_attempt_at, code, enhanced, text, route, _, held) = row[3:]
     new = db.classes.number(item.route_class)
@@ -115,20 +130,26 @@ def _settle(db: Database, item: Record, row: Row) -> Row:
     )
 
 
-def _have_ended(db: Database, key: int, changed: dict[int, Row]) -> bool:
-    """Whether no recipient of a message is left, once these rows are written."""
-    return all(
-        STATE[changed[id][1] if id in changed else state].is_ended
-        for id, _, state in db.connection.execute(SQL["get_states"], id_range(key))
-    )
+def _ended(db: Database, ending: Mapping[int, _Custody], changed: Mapping[int, Row]) -> dict[int, _Custody]:
+    """Those of these messages that have no recipient left, once the changed rows are written."""
+    if not ending:
+        return {}
+    unended = {
+        message_key(id)
+        for (id,) in db.connection.execute(SQL["get_unended"], (id_list(ending),))
+        if id not in changed or not STATE[changed[id][1]].is_ended
+    }
+    return {key: custody for key, custody in ending.items() if key not in unended}
 
 
-def remove(db: Database, key: int, queue_id: str, size_bytes: int, has_file: bool) -> None:
-    """Deletes a message, whatever its recipients' states; its history stays."""
-    ids = id_range(key)
-    db.connection.execute(SQL["delete_recipients"], ids)
-    db.connection.execute(SQL["delete_content"], (key,))
-    db.connection.execute(SQL["delete_message"], (key,))
-    db.tally.remove_message(size_bytes)
-    if has_file:
-        db.after_commit.append(partial(db.bodies.remove, queue_id))
+def remove(db: Database, messages: Mapping[int, _Custody]) -> None:
+    """Deletes messages, by their keys, whatever their recipients' states; their history stays."""
+    if not messages:
+        return
+    keys = id_list(messages)
+    for statement in ("delete_recipients", "delete_content", "delete_messages"):
+        db.connection.execute(SQL[statement], (keys,))
+    for queue_id, size_bytes, has_file in messages.values():
+        db.tally.remove_message(size_bytes)
+        if has_file:
+            db.after_commit.append(partial(db.bodies.remove, queue_id))

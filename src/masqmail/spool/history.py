@@ -6,17 +6,18 @@ from datetime import datetime
 from masqmail.spool.api import HistoryEntry
 from masqmail.spool.database import Database
 from masqmail.spool.rows import read_entry, stamp, write_entry
+from masqmail.spool.space import shrink
 from masqmail.spool.statements import load
 
 SQL = load("history")
 
 _TRIMMED_LINES = 1000
-_VACUUMED_PAGES = 200
 
 
 def add(db: Database, entries: Iterable[HistoryEntry]) -> None:
     """Writes lines of history, in this order."""
-    db.connection.executemany(SQL["add"], [write_entry(db.next_number(), entry) for entry in entries])
+    for entry in entries:
+        db.inserts.add(SQL["add"], write_entry(db.next_number(), entry))
 
 
 def read(db: Database, queue_id: str, limit: int) -> list[HistoryEntry]:
@@ -29,7 +30,7 @@ def read(db: Database, queue_id: str, limit: int) -> list[HistoryEntry]:
 
 
 def trim(db: Database, before: datetime) -> Generator[None, None, None]:
-    """Forgets old lines of messages that are gone, then gives free pages back, in slices."""
+    """Forgets old lines of messages that are gone, then gives the space back, in slices."""
     last = 0
     while True:
         first = last + 1
@@ -38,9 +39,7 @@ def trim(db: Database, before: datetime) -> Generator[None, None, None]:
             break
         db.connection.execute(SQL["trim"], {"first": first, "last": last, "before": stamp(before)})
         yield
-    while db.connection.execute("PRAGMA freelist_count").fetchone()[0]:
-        db.connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_PAGES})").fetchall()
-        yield
+    yield from shrink(db)
 
 
 def remember(db: Database, name: str, value: str) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, groupby
 
 from masqmail.routing.route import RouteClass
 from masqmail.spool import history, messages
 from masqmail.spool.api import HistoryEntry, Lease
 from masqmail.spool.changes import IN_DOUBT
 from masqmail.spool.database import Database
-from masqmail.spool.rows import STATE, Row, id_range, instant, message_key, optional_stamp, stamp
+from masqmail.spool.rows import STATE, Row, id_list, instant, message_key, optional_stamp, stamp
 from masqmail.spool.statements import load
 from masqmail.spool.states import State
 
@@ -41,22 +42,23 @@ class Bounds:
 def lease(db: Database, worker: str, wanted: Wanted, bounds: Bounds) -> list[Lease]:
     """Takes the oldest waiting recipients, a message's together."""
     numbers = db.classes.known(wanted.classes)
-    candidates = _candidates(db, numbers, wanted, bounds.max_messages)
-    parameters = wanted.parameters()
-    leases: list[Lease] = []
-    taken: list[Row] = []
-    for key in _within(db, sorted(candidates), bounds):
-        first, last = id_range(key)
-        found = db.connection.execute(SQL["get_wanted"], {"first": first, "last": last, **parameters})
-        rows = [row for row in found if row[1] in numbers]
-        leases.append(Lease(messages.message(db, key), messages.recipients(db, map(_as_leased, rows))))
-        taken += rows
-    touched = stamp(db.now())
-    db.connection.executemany(SQL["mark_leased"], [(touched, row[0]) for row in taken])
-    db.connection.executemany(SQL["add_lease"], [(row[0], worker) for row in taken])
-    for row in taken:
+    keys = _within(db, sorted(_candidates(db, numbers, wanted, bounds.max_messages)), bounds)
+    found = db.connection.execute(SQL["get_wanted"], {"keys": id_list(keys), **wanted.parameters()})
+    taken = [row for row in found if row[1] in numbers]  # in the order of the keys
+    _take(db, worker, taken)
+    return [
+        Lease(messages.message(db, key), messages.recipients(db, map(_as_leased, rows)))
+        for key, rows in groupby(taken, lambda row: message_key(row[0]))
+    ]
+
+
+def _take(db: Database, worker: str, rows: Sequence[Row]) -> None:
+    """Marks recipients as leased."""
+    ids = id_list([row[0] for row in rows])
+    db.connection.execute(SQL["mark_leased"], {"ids": ids, "touched": stamp(db.now())})
+    db.connection.execute(SQL["add_leases"], {"ids": ids, "worker": worker})
+    for row in rows:
         db.tally.move(row[1], STATE[row[2]], State.LEASED)
-    return leases
 
 
 def _as_leased(row: Row) -> Row:
@@ -69,8 +71,8 @@ def _candidates(db: Database, numbers: Sequence[int], wanted: Wanted, limit: int
     suffix = "" if wanted.domain is None else "_in_domain"
     found: set[int] = set()
     for number in numbers:
-        kinds = ["queued"] if db.tally.recipients[number, State.QUEUED] else []
-        if db.tally.recipients[number, State.DEFERRED]:
+        kinds = ["queued"] if db.tally.recipients(number, State.QUEUED) else []
+        if db.tally.recipients(number, State.DEFERRED):
             kinds += ["due"] if wanted.woken_at is None else ["due", "untouched"]
         for kind in kinds:
             keys: set[int] = set()
@@ -85,16 +87,17 @@ def _candidates(db: Database, numbers: Sequence[int], wanted: Wanted, limit: int
 def _within(db: Database, keys: Sequence[int], bounds: Bounds) -> list[int]:
     """As many of these messages as fit, but at least one."""
     size = 0
-    for number, key in enumerate(keys[: bounds.max_messages]):
-        size += db.connection.execute(SQL["get_size"], (key,)).fetchone()[0]
+    sizes = db.connection.execute(SQL["get_sizes"], (id_list(keys[: bounds.max_messages]),)).fetchall()
+    for number, (_, size_bytes) in enumerate(sizes):
+        size += size_bytes
         if size > bounds.max_bytes and number:
             return list(keys[:number])
     return list(keys[: bounds.max_messages])
 
 
-def begin(db: Database, recipient_ids: Collection[int]) -> None:
-    """Notes that transactions may be completed by the other side from now on."""
-    db.connection.executemany(SQL["begin"], [(id,) for id in recipient_ids])
+def begin(db: Database, shares: Sequence[Collection[int]]) -> None:
+    """Notes that transactions of these recipients may be completed by the other side from now on."""
+    db.connection.execute(SQL["begin"], (id_list(chain.from_iterable(shares)),))
 
 
 def waiting_domains(db: Database, wanted: Wanted, limit: int) -> list[str]:
@@ -113,12 +116,30 @@ def _domains_of(db: Database, number: int, wanted: Wanted) -> Iterator[str]:
     while row := db.connection.execute(SQL["next_queued_domain"], parameters).fetchone():
         (parameters["after"],) = row
         yield row[0]
-    parameters["after"] = ""
+    if db.tally.recipients(number, State.DEFERRED):
+        # Each finds them all. One is slow when many domains are not due, the other when a few have much that is.
+        by_domain, by_time = _deferred_by_domain(db, number, wanted), _deferred_by_time(db, number, wanted)
+        for domains in zip(by_domain, by_time, strict=False):
+            yield from filter(None, domains)
+
+
+def _deferred_by_domain(db: Database, number: int, wanted: Wanted) -> Iterator[str | None]:
+    """Jumps from one domain to the next; None for one that has to wait."""
+    parameters: dict[str, object] = {**wanted.parameters(), "class": number, "after": ""}
     while row := db.connection.execute(SQL["next_deferred_domain"], parameters).fetchone():
         domain, due = row
         parameters["after"] = parameters["domain"] = domain
-        if due <= stamp(wanted.now) or db.connection.execute(SQL["untouched_in_domain"], parameters).fetchone():
-            yield domain
+        is_due = due <= stamp(wanted.now)
+        yield domain if is_due or db.connection.execute(SQL["untouched_in_domain"], parameters).fetchone() else None
+
+
+def _deferred_by_time(db: Database, number: int, wanted: Wanted) -> Iterator[str]:
+    """The domains of all that may go, many of them often."""
+    parameters = {**wanted.parameters(), "class": number}
+    for name in ("domains_due", "domains_untouched"):
+        for (domain,) in db.connection.execute(SQL[name], parameters):
+            if domain:
+                yield domain
 
 
 def next_due(db: Database, classes: Collection[RouteClass], after: datetime) -> datetime | None:

@@ -380,6 +380,10 @@ class MemorySpool:
     def trim(self, before: datetime) -> None:
         self._history = [entry for entry in self._history if entry.at >= before or entry.queue_id in self._queue]
 
+    @verb
+    def tidy(self) -> None:
+        """Nothing is left over."""
+
     # a few facts that outlive the process
 
     @verb

@@ -10,8 +10,9 @@ from masqmail.spool.statements import load
 
 SQL = load("messages")
 
-#: Messages read in one slice of a long list; takes a few milliseconds.
+#: Messages read in one slice of a long list, and recipients after which it ends; takes a few milliseconds.
 PAGE = 100
+PAGE_RECIPIENTS = 500
 
 
 def message(db: Database, key: int, *, with_body: bool = True) -> StoredMessage:
@@ -49,13 +50,13 @@ def listing(
 ) -> Generator[None, None, list[QueuedMessage]]:
     """Messages in order of arrival without header and body, a page to a slice."""
     found: list[QueuedMessage] = []
-    selection = Selection(owner_uid=owner_uid)
     start = key_of(db, after) if after else 0
     while start is not None:
-        start, items = _page(db, start)
-        found += [item for item in items if is_selected(selection, item)]
+        wanted = PAGE if limit is None else min(PAGE, limit - len(found))
+        start, items = _page(db, start, wanted, owner_uid)
+        found += items
         if limit is not None and len(found) >= limit:
-            return found[:limit]
+            break
         yield
     return found
 
@@ -71,15 +72,23 @@ def select(db: Database, selection: Selection) -> Generator[None, None, list[str
         return found
     start: int | None = 0
     while start is not None:
-        start, items = _page(db, start)
+        start, items = _page(db, start, PAGE, selection.owner_uid)
         found += [item.message.queue_id for item in items if is_selected(selection, item)]
         yield
     return found
 
 
-def _page(db: Database, after: int) -> tuple[int | None, Sequence[QueuedMessage]]:
-    """Some messages behind a key, and the key to go on behind; None when these were the last."""
-    rows = db.connection.execute(SQL["get_page"], (after, PAGE)).fetchall()
-    messages = [read_message(row, db.bodies.path) for row in rows]
-    items = [QueuedMessage(item, all_recipients(db, item.key)) for item in messages]
-    return (messages[-1].key if len(messages) == PAGE else None), items
+def _page(db: Database, after: int, limit: int, owner_uid: int | None) -> tuple[int | None, Sequence[QueuedMessage]]:
+    """Some messages behind a key, of all or of one owner, and the key to go on behind; None: these were the last."""
+    statement = SQL["get_page" if owner_uid is None else "get_page_of_owner"]
+    parameters = {"after": after, "limit": limit, "owner_uid": owner_uid}
+    rows = db.connection.execute(statement, parameters).fetchall()
+    items: list[QueuedMessage] = []
+    number_of_recipients = 0
+    for row in rows:
+        item = QueuedMessage(read_message(row, db.bodies.path), all_recipients(db, row[0]))
+        items.append(item)
+        number_of_recipients += len(item.recipients)
+        if number_of_recipients >= PAGE_RECIPIENTS:
+            break
+    return (items[-1].message.key if items and (len(items) < len(rows) or len(rows) == limit) else None), items

@@ -79,7 +79,7 @@ def remove(db: Database, queue_ids: Collection[str], now: datetime, text: str) -
         for _, number, state in db.connection.execute(custody.SQL["get_states"], id_range(key)):
             db.tally.remove(number, STATE[state])
         db.connection.execute(custody.SQL["delete_leases"], id_range(key))
-        custody.remove(db, key, queue_id, size_bytes, has_file)
+        custody.remove(db, {key: (queue_id, size_bytes, has_file)})
         history.add(db, [HistoryEntry(now, queue_id, "removed", text=text)])
         total += 1
     return total

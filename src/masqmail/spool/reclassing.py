@@ -35,7 +35,7 @@ def _stale_ids(db: Database, generation: str, limit: int) -> Iterator[int]:
         if value.generation == generation or value.is_local:
             continue
         for state in (State.QUEUED, State.DEFERRED, State.HELD):
-            if db.tally.recipients[number, state]:
+            if db.tally.recipients(number, state):
                 for (id,) in db.connection.execute(SQL[f"some_{state.value}"], (number, limit)):
                     yield id
 

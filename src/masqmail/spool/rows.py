@@ -1,7 +1,7 @@
 """How values are written into rows of the queue file and read out of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ def id_range(key: int) -> tuple[int, int]:
     """The first and last ID that recipients of a message can have."""
     first = key << POSITION_BITS
     return first, first + MAX_RECIPIENTS - 1
+
+
+def id_list(ids: Iterable[int]) -> str:
+    """Numbers for a statement that is about all of them: it reads them with `json_each`."""
+    return json.dumps(list(ids))
 
 
 def write_message(key: int, message: NewMessage, size_bytes: int) -> Row:

@@ -1,7 +1,7 @@
 """The spool in one SQLite file: every verb becomes a request to the writer thread.
 
 `writer` runs the requests in groups, `database` is what they run on, and what they do stands in `custody`,
-`leases`, `messages`, `people`, `reclassing` and `history`. Big bodies are files, see `bodies`.
+`leases`, `messages`, `people`, `reclassing`, `history` and `space`. Big bodies are files, see `bodies`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from masqmail.routing.route import RouteClass
-from masqmail.spool import custody, history, leases, messages, people, reclassing
+from masqmail.spool import custody, history, leases, messages, people, reclassing, space
 from masqmail.spool.api import (
     Counts,
     HistoryEntry,
@@ -80,8 +80,8 @@ class SqliteSpool:
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             refused.set_exception(SpoolFull("the disk is nearly full"))
             return refused
-        return self._writer.submit(
-            lambda db: custody.accept(db, messages), Effect.FIRM, on_failure=lambda: _remove(bodies), is_owed=False
+        return self._writer.submit_joint(
+            custody.accept, messages, Effect.FIRM, on_failure=partial(_remove, bodies), is_owed=False
         )
 
     def _take_bodies(self, messages: Sequence[NewMessage]) -> tuple[Sequence[NewMessage], list[NewBody]]:
@@ -126,14 +126,12 @@ class SqliteSpool:
         return self._writer.submit(lambda db: leases.waiting_domains(db, wanted, limit), Effect.NOTHING)
 
     def begin(self, recipient_ids: Collection[int]) -> Awaitable[None]:
-        ids = tuple(recipient_ids)
-        return self._writer.submit(lambda db: leases.begin(db, ids), Effect.LOOSE)
+        return self._writer.submit_joint(leases.begin, tuple(recipient_ids), Effect.LOOSE)
 
     def record(self, records: Sequence[Record], reports: Sequence[NewMessage] = ()) -> Awaitable[None]:
         reports, bodies = self._take_bodies(reports)
-        return self._writer.submit(
-            lambda db: custody.record(db, records, reports), Effect.FIRM, on_failure=lambda: _remove(bodies)
-        )
+        share = (records, reports)
+        return self._writer.submit_joint(custody.record, share, Effect.FIRM, on_failure=partial(_remove, bodies))
 
     def next_due(self, classes: Collection[RouteClass], *, after: datetime) -> Awaitable[datetime | None]:
         wanted = tuple(classes)
@@ -200,6 +198,9 @@ class SqliteSpool:
 
     def trim(self, before: datetime) -> Awaitable[None]:
         return self._writer.submit_sliced(lambda db: history.trim(db, before))
+
+    def tidy(self) -> Awaitable[None]:
+        return self._writer.submit_sliced(space.tidy)
 
     # a few facts that outlive the process
 

@@ -6,18 +6,18 @@ program runs, so sqlite3 prepares each of them once.
 
 import re
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 
+_HERE = Path(__file__).parent  # importlib.resources would load what opens ZIP files
 _NAMED = re.compile(r"^-- name: (\w+)\n(.*?;)$", re.MULTILINE | re.DOTALL)
 
 
 def load(topic: str) -> Mapping[str, str]:
     """The statements of `sql/TOPIC.sql`."""
-    text = files("masqmail.spool").joinpath("sql", f"{topic}.sql").read_text("utf-8")
+    text = (_HERE / "sql" / f"{topic}.sql").read_text("utf-8")
     return dict(_NAMED.findall(text))
 
 
 def schema_changes() -> list[str]:
     """The scripts in `schema/` in the order of their numbers, which begin at 1 and have no gaps."""
-    folder = files("masqmail.spool").joinpath("schema")
-    return [folder.joinpath(name).read_text("utf-8") for name in sorted(entry.name for entry in folder.iterdir())]
+    return [script.read_text("utf-8") for script in sorted((_HERE / "schema").iterdir())]

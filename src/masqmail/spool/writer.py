@@ -14,18 +14,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
 from masqmail.spool.database import Database, what_failed
 
+S = TypeVar("S")
 T = TypeVar("T")
 
-#: More requests than this wait for the next transaction, so that the first of them are not kept waiting.
+#: A transaction with so many requests takes no more, so that the first of them are not kept waiting.
 MAX_GROUP = 256
 
 
@@ -37,20 +37,21 @@ class Effect(Enum):
     FIRM = "firm"  # on stable storage before the answer
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """Something to do with the database.
 
     `work` may be a generator function: then its slices run between the transactions of others and its return
-    value is the answer. `on_failure` runs in the thread when nothing of it was stored. What `is_owed` follows from
-    something we have accepted: the ballast is there for it.
+    value is the answer. With a `share` it is joint work: it is done once for the shares of several requests.
+    `on_failure` runs in the thread when nothing of it was stored. What `is_owed` follows from something we have
+    accepted: the ballast is there for it.
     """
 
-    work: Callable[[Database], Any]
+    work: Callable[..., Any]
     effect: Effect
     future: asyncio.Future[Any]
     on_failure: Callable[[], None] | None = None
     is_owed: bool = True
+    share: object = None
 
 
 Answer = tuple[asyncio.Future[Any], Any, Exception | None]
@@ -61,8 +62,9 @@ class Writer:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Request | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Request] | None] = SimpleQueue()
         self._slices: deque[tuple[asyncio.Future[Any], Generator[None, None, Any]]] = deque()
+        self._asked: list[Request] = []  # in this turn of the event loop
         self._end: SpoolError | None = None  # why nothing is taken any more
 
     async def start(self, open_database: Callable[[], Database]) -> None:
@@ -83,12 +85,32 @@ class Writer:
         """Queues a request; it takes effect whether or not the answer is awaited."""
         return self._put(work, effect, on_failure, is_owed)
 
+    def submit_joint(
+        self,
+        work: Callable[[Database, Sequence[S]], None],
+        share: S,
+        effect: Effect,
+        *,
+        on_failure: Callable[[], None] | None = None,
+        is_owed: bool = True,
+    ) -> asyncio.Future[None]:
+        """Queues a share of work that is done for many at a time, since each statement has its price.
+
+        Between two other requests the order of works does not matter: what is submitted like this must allow that.
+        """
+        return self._put(work, effect, on_failure, is_owed, share)
+
     def submit_sliced(self, work: Callable[[Database], Generator[None, None, T]]) -> asyncio.Future[T]:
         """Queues a long request that makes a break at each `yield`; others may go in between."""
         return self._put(work, Effect.NOTHING, None, True)
 
     def _put(
-        self, work: Callable[[Database], Any], effect: Effect, on_failure: Callable[[], None] | None, is_owed: bool
+        self,
+        work: Callable[..., Any],
+        effect: Effect,
+        on_failure: Callable[[], None] | None,
+        is_owed: bool,
+        share: object = None,
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._end is not None:
@@ -96,23 +118,32 @@ class Writer:
             if on_failure is not None:
                 on_failure()
         else:
-            self._queue.put(Request(work, effect, future, on_failure, is_owed))
+            if not self._asked:
+                self._loop.call_soon(self._hand_over)
+            self._asked.append(Request(work, effect, future, on_failure, is_owed, share))
         return future
+
+    def _hand_over(self) -> None:
+        """Wakes the thread, once for everything that was asked for in one turn of the event loop."""
+        for start in range(0, len(self._asked), MAX_GROUP):
+            self._queue.put(self._asked[start : start + MAX_GROUP])
+        self._asked.clear()
 
     async def close(self) -> None:
         """Serves what was asked for before, then closes the database."""
         self._end = self._end or SpoolError("the spool is closed")
+        self._hand_over()
         self._queue.put(None)
         await asyncio.shield(self._ended)
 
     def _finish(self, end: SpoolError) -> None:
         """In the event loop: the thread is done, so nobody else takes from the queue."""
         self._end = end
+        self._hand_over()
         answers: list[Answer] = [(future, None, end) for future, _ in self._slices]
         with suppress(Empty):
             while True:
-                if request := self._queue.get_nowait():
-                    answers.append((request.future, None, end))
+                answers += [(request.future, None, end) for request in self._queue.get_nowait() or ()]
         _answer([*answers, (self._ended, None, None)])
 
     # --- from here on everything runs in the thread
@@ -141,12 +172,12 @@ class Writer:
         group: list[Request] = []
         with suppress(Empty):
             while len(group) < MAX_GROUP:
-                request = self._queue.get(block=not group and not self._slices)
-                if request is None:
+                requests = self._queue.get(block=not group and not self._slices)
+                if requests is None:
                     if group:
                         self._queue.put(None)
                     return group or None
-                group.append(request)
+                group += requests
         return group
 
     def _serve(self, database: Database, group: list[Request]) -> None:
@@ -163,7 +194,7 @@ class Writer:
         """Carries out requests in one transaction, or each in its own if that fails."""
         try:
             database.begin(durable=any(request.effect is Effect.FIRM for request in requests))
-            answers: list[Answer] = [(request.future, request.work(database), None) for request in requests]
+            answers = _carry_out(database, requests)
             database.commit()
         except Exception as error:
             failure = _surviving(error)
@@ -213,6 +244,28 @@ class Writer:
     def _in_loop(self, function: Callable[[Any], None], argument: object) -> None:
         with suppress(RuntimeError):  # a loop that was closed has no callers any more
             self._loop.call_soon_threadsafe(function, argument)
+
+
+def _carry_out(database: Database, requests: Sequence[Request]) -> list[Answer]:
+    """Does the work of requests in their order, and joint work once for all that stand between two others."""
+    answers: list[Answer] = []
+    joint: dict[Callable[..., Any], list[object]] = {}
+    for request in requests:
+        value = None
+        if request.share is not None:
+            joint.setdefault(request.work, []).append(request.share)
+        else:
+            _finish_joint(database, joint)
+            value = request.work(database)
+        answers.append((request.future, value, None))
+    _finish_joint(database, joint)
+    return answers
+
+
+def _finish_joint(database: Database, joint: dict[Callable[..., Any], list[object]]) -> None:
+    for work, shares in joint.items():
+        work(database, shares)
+    joint.clear()
 
 
 def _answer(answers: Sequence[Answer]) -> None:

@@ -13,7 +13,7 @@ UNKNOWN_PARAMETER = Status(555, "5.5.4", "Unknown parameter")  # RFC 5321 §4.1.
 NO_BINARYMIME = Status(555, "5.5.4", "BINARYMIME is not offered here, encode the message")
 
 # RFC 5321 §4.1.2; RFC 6531 §3.3 adds UTF-8 to the value
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 _SIZE = re.compile(r"\d{1,20}", re.ASCII)  # RFC 1870 §3
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 §4
 _HEX = re.compile(r"\+([0-9A-F]{2})")

@@ -12,18 +12,17 @@ INSERT INTO recipient (
 
 -- name: get_standing
 SELECT
-    message.queue_id, message.size_bytes, content.body IS NULL,
+    recipient.id, message.queue_id, message.size_bytes, content.body IS NULL,
     recipient.class, recipient.state, recipient.base, recipient.target, recipient.attempts, recipient.warned,
     recipient.last_attempt_at, recipient.status_code, recipient.status_enhanced, recipient.status_text,
     recipient.last_route, recipient.reason, lease.held
-FROM recipient
+FROM json_each(?) CROSS JOIN recipient ON recipient.id = value
 JOIN message ON message.key = recipient.id >> 20
 JOIN content ON content.message = message.key
-LEFT JOIN lease ON lease.recipient = recipient.id
-WHERE recipient.id = ?;
+LEFT JOIN lease ON lease.recipient = recipient.id;
 
--- name: end_lease
-DELETE FROM lease WHERE recipient = ?;
+-- name: end_leases
+DELETE FROM lease WHERE recipient IN (SELECT value FROM json_each(?));
 
 -- name: update_recipient
 UPDATE recipient SET
@@ -34,6 +33,11 @@ WHERE id = ?;
 -- name: get_states
 SELECT id, class, state FROM recipient WHERE id BETWEEN ? AND ?;
 
+-- name: get_unended
+SELECT recipient.id
+FROM json_each(?) CROSS JOIN recipient ON recipient.id BETWEEN value << 20 AND (value << 20) + 1048575
+WHERE state NOT IN ('delivered', 'failed');
+
 -- name: get_custody
 SELECT key, size_bytes, body IS NULL FROM message JOIN content ON content.message = key WHERE queue_id = ?;
 
@@ -41,10 +45,13 @@ SELECT key, size_bytes, body IS NULL FROM message JOIN content ON content.messag
 DELETE FROM lease WHERE recipient BETWEEN ? AND ?;
 
 -- name: delete_recipients
-DELETE FROM recipient WHERE id BETWEEN ? AND ?;
+DELETE FROM recipient WHERE id IN (
+    SELECT recipient.id
+    FROM json_each(?) CROSS JOIN recipient ON recipient.id BETWEEN value << 20 AND (value << 20) + 1048575
+);
 
 -- name: delete_content
-DELETE FROM content WHERE message = ?;
+DELETE FROM content WHERE message IN (SELECT value FROM json_each(?));
 
--- name: delete_message
-DELETE FROM message WHERE key = ?;
+-- name: delete_messages
+DELETE FROM message WHERE key IN (SELECT value FROM json_each(?));

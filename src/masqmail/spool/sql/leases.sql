@@ -24,26 +24,33 @@ SELECT domain FROM recipient WHERE state = 'queued' AND class = :class AND domai
 SELECT domain, due FROM recipient WHERE state = 'deferred' AND class = :class AND domain > :after
 ORDER BY domain, due LIMIT 1;
 
+-- name: domains_due
+SELECT domain FROM recipient WHERE state = 'deferred' AND class = :class AND due <= :now ORDER BY due;
+
+-- name: domains_untouched
+SELECT domain FROM recipient WHERE state = 'deferred' AND class = :class AND touched < :woken_at ORDER BY touched;
+
 -- name: next_due
 SELECT due FROM recipient WHERE state = 'deferred' AND class = :class AND due > :after ORDER BY due LIMIT 1;
 
 -- name: get_wanted
-SELECT * FROM recipient WHERE id BETWEEN :first AND :last
-AND (state = 'queued' OR state = 'deferred' AND (due <= :now OR touched < :woken_at))
-AND (:domain IS NULL OR domain = :domain)
-ORDER BY id;
+SELECT recipient.*
+FROM json_each(:keys) CROSS JOIN recipient ON recipient.id BETWEEN value << 20 AND (value << 20) + 1048575
+WHERE (state = 'queued' OR state = 'deferred' AND (due <= :now OR touched < :woken_at))
+AND (:domain IS NULL OR domain = :domain);
 
--- name: get_size
-SELECT size_bytes FROM message WHERE key = ?;
+-- name: get_sizes
+SELECT value, size_bytes FROM json_each(?) CROSS JOIN message ON message.key = value;
 
 -- name: mark_leased
-UPDATE recipient SET state = 'leased', due = NULL, touched = ? WHERE id = ?;
+UPDATE recipient SET state = 'leased', due = NULL, touched = :touched
+WHERE id IN (SELECT value FROM json_each(:ids));
 
--- name: add_lease
-INSERT INTO lease (recipient, worker) VALUES (?, ?);
+-- name: add_leases
+INSERT INTO lease (recipient, worker) SELECT value, :worker FROM json_each(:ids);
 
 -- name: begin
-UPDATE lease SET begun = 1 WHERE recipient = ?;
+UPDATE lease SET begun = 1 WHERE recipient IN (SELECT value FROM json_each(?));
 
 -- name: get_abandoned
 SELECT lease.recipient, lease.begun, lease.held, recipient.class, recipient.target, recipient.reason, message.queue_id

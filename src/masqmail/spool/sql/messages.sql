@@ -16,4 +16,7 @@ SELECT key FROM message WHERE queue_id = ?;
 SELECT id FROM history WHERE queue_id = ? AND event = 'received';
 
 -- name: get_page
-SELECT message.*, x'', x'' FROM message WHERE key > ? ORDER BY key LIMIT ?;
+SELECT message.*, x'', x'' FROM message WHERE key > :after ORDER BY key LIMIT :limit;
+
+-- name: get_page_of_owner
+SELECT message.*, x'', x'' FROM message WHERE owner_uid = :owner_uid AND key > :after ORDER BY key LIMIT :limit;

@@ -1,3 +1,24 @@
+-- name: get_tally
+SELECT class, counted, number FROM tally;
+
+-- name: set_number
+REPLACE INTO tally VALUES (?, ?, ?);
+
+-- name: forget_tally
+DELETE FROM tally;
+
+-- name: has_message
+SELECT EXISTS (SELECT 1 FROM message);
+
+-- name: has_queued
+SELECT EXISTS (SELECT 1 FROM recipient WHERE state = 'queued' AND class = ?);
+
+-- name: has_deferred
+SELECT EXISTS (SELECT 1 FROM recipient WHERE state = 'deferred' AND class = ?);
+
+-- name: has_held
+SELECT EXISTS (SELECT 1 FROM recipient WHERE state = 'held' AND class = ?);
+
 -- name: count_messages
 SELECT count(*), coalesce(sum(size_bytes), 0) FROM message;
 

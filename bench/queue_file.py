@@ -1,7 +1,8 @@
-"""How fast the queue file is on this disk: `python bench/spool.py [FOLDER]`.
+"""How fast the queue file is on this disk: `python bench/queue_file.py [FOLDER]`.
 
 Prints accepted messages per second at several numbers of concurrent acceptors, the CPU time each message takes, and
-leases with their records per second. The folder must be on the disk in question; it is left empty.
+leases with their records per second, recorded in one call or, as the daemon does, a message at a time. The biggest
+bodies are files. The folder must be on the disk in question; it is left empty.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ async def accept(spool: SqliteSpool, count: int, acceptors: int, size_bytes: int
     await asyncio.gather(*(one() for _ in range(acceptors)))
 
 
-async def send(spool: SqliteSpool) -> None:
+async def send(spool: SqliteSpool, *, singly: bool = False) -> None:
     now = datetime.now(UTC)
     while leases := await spool.lease("bench", [CLASS], now=now):
         await spool.begin([recipient.id for lease in leases for recipient in lease.recipients])
@@ -48,7 +49,10 @@ async def send(spool: SqliteSpool) -> None:
             for recipient in lease.recipients:
                 attempt = Attempt(now, "smarthost", "mx.example.org", spent=True)
                 records.append(Record(recipient.id, State.DELIVERED, "delivered", CLASS, attempt=attempt))
-        await spool.record(records)
+        if singly:
+            await asyncio.gather(*(spool.record([record]) for record in records))
+        else:
+            await spool.record(records)
 
 
 async def measure(what: str, count: int, work: Awaitable[object]) -> None:
@@ -62,11 +66,13 @@ async def main(folder: Path) -> None:
     spool = await SqliteSpool.open(folder)
     await accept(spool, 1000, 10, 4096)  # warm up: the journal gets its size
     await send(spool)
-    for size_bytes, count in ((4096, 6000), (60_000, 1000), (100_000, 1000)):
+    for size_bytes, count in ((4096, 6000), (60_000, 1000), (100_000, 1000), (200_000, 1000)):
         for acceptors in (1, 10, 50):
             work = accept(spool, count, acceptors, size_bytes)
             await measure(f"accept {size_bytes} bytes x {acceptors}", count, work)
             await measure("  lease, begin, record in 64s", count, send(spool))
+        await accept(spool, count, 50, size_bytes)
+        await measure("  lease and begin in 64s, record", count, send(spool, singly=True))
     await spool.close()
 
 

@@ -1,0 +1,48 @@
+"""New rows, gathered over a transaction and written many to a statement.
+
+Every statement lets go of Python's lock and must get it back from a busy event loop, which costs more than the
+insert itself. So the rows of a whole group of messages go into each table with one statement.
+"""
+
+import sqlite3
+from functools import cache
+from itertools import chain
+
+from masqmail.spool.rows import Row
+
+#: More rows than this take several statements: each number of rows is a statement that SQLite must know.
+MAX_ROWS = 16
+
+
+class Inserts:
+    """Rows that are still to be written. The tables do not refer to each other, so each is filled by itself."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._waiting: dict[str, list[Row]] = {}
+
+    def add(self, statement: str, row: Row) -> None:
+        """Keeps a row for an INSERT of one row."""
+        rows = self._waiting.get(statement)
+        if rows is None:
+            rows = self._waiting[statement] = []
+        rows.append(row)
+
+    def write(self) -> None:
+        """Writes what was added, in that order within each table."""
+        waiting, self._waiting = self._waiting, {}
+        for statement, rows in waiting.items():
+            for start in range(0, len(rows), MAX_ROWS):
+                some = rows[start : start + MAX_ROWS]
+                self._connection.execute(_for_rows(statement, len(some)), list(chain.from_iterable(some)))
+
+    def forget(self) -> None:
+        """Drops what was added, with the transaction that it was for."""
+        self._waiting = {}
+
+
+@cache
+def _for_rows(statement: str, number: int) -> str:
+    """An INSERT of one row as one of several rows."""
+    head, values = statement.rstrip(";").split("VALUES")
+    return f"{head}VALUES{','.join([values] * number)}"
