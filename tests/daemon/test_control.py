@@ -1,13 +1,16 @@
 """The control socket: who may ask what, and the documents that come back."""
 
 import json
+from collections.abc import Awaitable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from masqmail.daemon.control import SLICE
-from masqmail.daemon.http import HttpError
+from masqmail.daemon.http import HttpError, Request
+from masqmail.spool.api import QueuedMessage
 from masqmail.spool.states import State
 from support.controlroom import ANN, DAEMON_UID, HELPER, JOHN, ControlRoom, control_room
 
@@ -116,6 +119,26 @@ async def test_the_whole_queue_or_a_page_of_it() -> None:
         ]
         assert await _queue(room, "/v1/queue?limit=0") == []
         assert (await _refused(room, "GET", "/v1/queue?limit=-1"))[0] == 400
+
+
+async def test_a_long_queue_is_read_while_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first piece needs one slice of the queue; who reads no further costs no more."""
+    async with control_room() as room:
+        for number in range(3 * SLICE):
+            await room.accept(f"{number:03}")
+        listing, slices = room.spool.listing, []
+
+        def counted(**page: Any) -> Awaitable[list[QueuedMessage]]:
+            slices.append(page["limit"])
+            return listing(**page)
+
+        monkeypatch.setattr(room.spool, "listing", counted)
+        response = await room.control.handle(Request("GET", ("v1", "queue"), {}, {}, 0, 0))
+        assert response.content is not None
+        first = await anext(response.content)
+        assert (slices, first.count(b'"id"')) == ([SLICE], SLICE)
+        rest = [piece async for piece in response.content]
+        assert len(json.loads(first + b"".join(rest))) == 3 * SLICE
 
 
 async def test_headers_and_body_as_they_are() -> None:

@@ -12,7 +12,7 @@ from masqmail.mail.outcome import Culprit
 from masqmail.routing.link import LinkState
 from masqmail.routing.route import RouteClass
 from masqmail.routing.schedule import Lifetime
-from masqmail.spool.api import Record
+from masqmail.spool.api import QueuedMessage, Record
 from masqmail.spool.states import State
 from masqmail.system.events import SPOOL_LOW
 from support.assembly import DAY, HOUR, MINUTE, Assembly, rules, smarthost
@@ -158,14 +158,67 @@ async def test_held_recipients_are_classified_anew_as_well() -> None:
     assert (recipient.state, recipient.route_class.routes) == (State.HELD, ("new",))
 
 
+async def test_mail_has_the_right_of_way_while_classes_are_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a batch comes a rest, twice as long as the batch took."""
+    monkeypatch.setattr("masqmail.daemon.housekeeping.BATCH", 1)
+    daemon = Assembly(rules(smarthost("old")))
+    for number in range(2):
+        await daemon.accept(f"m{number}", "bob@far.example", tell=False)
+    after = rules(smarthost("new"), generation="2")
+    daemon.directory.rules = after
+    daemon.scheduler.reconfigure(after)
+    stale = daemon.spool.stale
+
+    async def slow(generation: str, limit: int = 1) -> list[QueuedMessage]:
+        daemon.clock.advance(timedelta(seconds=3))
+        found: list[QueuedMessage] = await stale(generation, limit)
+        return found
+
+    monkeypatch.setattr(daemon.spool, "stale", slow)
+    left = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.housekeeper.reclassify)
+        for _ in range(4):
+            await daemon.settle()
+            left.append(len(await stale("2", 10)))
+            await daemon.advance(timedelta(seconds=3))
+        await daemon.advance(timedelta(seconds=30))
+    assert left == [1, 1, 0, 0]
+
+
+async def test_space_is_given_back_once_a_minute_beside_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that takes long keeps nothing from being given back, and the other way round."""
+    daemon = Assembly(rules())
+    done: list[str] = []
+
+    async def look_around() -> None:
+        done.append("looked")
+
+    async def tidy() -> None:
+        done.append("tidied")
+        await anyio.Event().wait()  # never ends
+
+    monkeypatch.setattr(daemon.housekeeper, "look_around", look_around)
+    monkeypatch.setattr(daemon.spool, "tidy", tidy)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.housekeeper.run)
+        await daemon.settle()
+        assert done == ["looked"]
+        await daemon.advance(2 * MINUTE)
+        assert done.count("tidied") == 1
+        assert done.count("looked") == 3
+        tasks.cancel_scope.cancel()
+
+
 async def test_old_history_is_trimmed_once_an_hour() -> None:
     async with Assembly(rules(smarthost())).running() as daemon:
         await daemon.accept("m1", "bob@far.example")
         daemon.clock.suspend(29 * DAY)
         await keep_house(daemon, HOUR)
+        await daemon.housekeeper.give_space_back()
         assert await daemon.spool.history("m1")
         daemon.clock.suspend(DAY)
-        await daemon.housekeeper.look_around()
+        await daemon.housekeeper.give_space_back()
         assert not await daemon.spool.history("m1")
 
 
@@ -189,8 +242,11 @@ async def test_a_round_begins_at_once_for_mail_without_a_route_and_early_for_an_
         daemon.housekeeper.note_classes({LOCAL_CLASS, RouteClass(())})
         await daemon.settle()
         assert rounds == 2
-        await daemon.advance(timedelta(seconds=5))
+        daemon.housekeeper.look_soon()
+        await daemon.settle()
         assert rounds == 3
+        await daemon.advance(timedelta(seconds=5))
+        assert rounds == 4
         tasks.cancel_scope.cancel()
 
 

@@ -1,5 +1,7 @@
 """Who may send what to whom, decided by small configurations and two invented accounts."""
 
+from dataclasses import replace
+
 import pytest
 
 from masqmail.daemon.aliasfiles import AliasFiles
@@ -34,12 +36,13 @@ local_domains = ["localhost", "laptop.example.org"]
 trusted_users = ["www"]
 """
 BOB, WWW, NOBODY_KNOWS = 1000, 33, 4711
+ELSEWHERE = Mailbox("ann", "example.net")
 
 
 class TwoAccounts:
     """Bob and the web server."""
 
-    accounts = (
+    accounts: tuple[Account, ...] = (
         Account("bob", BOB, BOB, "/home/bob", "/bin/sh", "Bob B."),
         Account("www", WWW, WWW, "/var/www", "/bin/false"),
     )
@@ -181,3 +184,42 @@ def test_a_login_may_be_required_of_everybody(user: str, status: Status) -> None
 )
 def test_only_messages_of_our_own_clients_are_mended(address: str, is_submission: bool) -> None:
     assert network().origin(client(address), "ESMTP").is_submission is is_submission
+
+
+def test_what_is_remembered_of_a_client_depends_on_all_that_is_known_of_it() -> None:
+    """One policy answers for many sessions, and for one before and after its login."""
+    policy, recipient = network('\n[smtp]\naccept_senders = ["*@example.org", "<>"]\n'), Recipient(ELSEWHERE)
+    for session, path, status in (
+        (client(), "bob@example.org", RELAYING_DENIED),
+        (client(user="bob"), "bob@example.org", RECIPIENT_OK),
+        (client(user="bob"), "bob@example.com", SENDER_NOT_ALLOWED),
+        (client(user="bob"), "", RECIPIENT_OK),
+        (client("127.0.0.1"), "bob@example.org", RECIPIENT_OK),
+        (client(), "bob@example.org", RELAYING_DENIED),
+    ):
+        assert policy.check_recipient(session, mail_from(path), recipient) == status
+    bare, named = client(), replace(client(), helo_name="pc")
+    seen = [
+        (origin.description, origin.protocol, origin.is_submission)
+        for origin in (
+            policy.origin(bare, "SMTP"),
+            policy.origin(named, "ESMTP"),
+            policy.origin(replace(named, user="bob"), "ESMTPA"),
+            policy.origin(bare, "SMTP"),
+        )
+    ]
+    assert seen == [
+        ("203.0.113.7", "SMTP", False),
+        ("203.0.113.7 (pc)", "ESMTP", False),
+        ("bob at 203.0.113.7 (pc)", "ESMTPA", True),
+        ("203.0.113.7", "SMTP", False),
+    ]
+
+
+def test_a_local_recipient_is_looked_up_each_time() -> None:
+    found, accounts = directory(), TwoAccounts()
+    found.accounts = accounts
+    policy, recipient = NetworkPolicy(configuration(CONFIGURATION), found, None), Recipient(Mailbox("eve"))
+    assert policy.check_recipient(client(), mail_from(""), recipient) == MAILBOX_UNKNOWN
+    accounts.accounts = (Account("eve", 1001, 1001, "/home/eve", "/bin/sh"),)
+    assert policy.check_recipient(client(), mail_from(""), recipient) == RECIPIENT_OK

@@ -7,7 +7,9 @@ import pytest
 
 from masqmail.mail.address import parse_mailbox
 from masqmail.mail.envelope import Envelope, Notify, Recipient
-from masqmail.routing.route import QUEUE_ONLY
+from masqmail.routing.local import LocalDomains
+from masqmail.routing.route import QUEUE_ONLY, Conditions
+from masqmail.settings import Pattern
 from masqmail.spool.api import Kind, NewMessage, TargetKind
 from masqmail.spool.intake import HeaderFacts, Origin, Resolution
 from masqmail.spool.states import State
@@ -154,3 +156,61 @@ def test_a_pipe_knows_its_entry(aliases: Path) -> None:
     resolution, _ = resolve(aliases, "hook@home.example")
     (pipe,) = resolution.recipients
     assert (pipe.kind, pipe.target, pipe.source) == (TargetKind.PIPE, "|/usr/bin/hook", f"{aliases}:hook")
+
+
+# what is remembered from one message to the next
+
+
+def again(
+    daemon: Assembly, recipient: str, header: bytes = b"", size: int = 1000
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Where a message for this recipient goes now: targets with their routes."""
+    envelope = Envelope(parse_mailbox("ann@home.example"), (Recipient(parse_mailbox(recipient)),))
+    facts = HeaderFacts("m1", header, size, daemon.clock.now(), Origin("ann", "local"))
+    return [(item.target, item.route_class.routes) for item in daemon.resolver.resolve(envelope, facts).recipients]
+
+
+def test_a_new_configuration_counts_for_the_next_message() -> None:
+    daemon = Assembly(rules(smarthost()))
+    assert again(daemon, "bob@far.example") == [("bob@far.example", ("isp",))]
+    daemon.directory.rules = rules(smarthost("new"), generation="2", local=LocalDomains("gw", ("home.example",)))
+    assert again(daemon, "bob@far.example") == [("bob@far.example", ("new",))]
+    daemon.directory.rules = rules(smarthost(), generation="3", local=LocalDomains("gw", ("far.example",)))
+    assert again(daemon, "ann@far.example") == [("ann", ("local",))]
+
+
+def test_an_edited_alias_counts_for_the_next_message(aliases: Path) -> None:
+    daemon = Assembly(rules(smarthost()), aliases=[aliases])
+    for entry, target in (("both: joe", "joe"), ("both: eve@far.example", "eve@far.example")):
+        aliases.write_text(f"{entry}\n")
+        assert [name for name, _ in again(daemon, "both@home.example")] == [target]
+
+
+def test_a_new_account_counts_for_the_next_message() -> None:
+    daemon = Assembly(rules(smarthost()))
+    envelope = Envelope(parse_mailbox("joe@home.example"), (Recipient(parse_mailbox("zoe@home.example")),))
+    facts = HeaderFacts("m1", b"", 1000, daemon.clock.now(), Origin("ann", "local"))
+    for names, state in ((("joe",), State.FAILED), (("joe", "zoe"), State.QUEUED), (("joe",), State.FAILED)):
+        daemon.accounts.names = names
+        assert [item.state for item in daemon.resolver.resolve(envelope, facts).recipients] == [state]
+
+
+def test_conditions_on_size_and_from_are_asked_for_every_message() -> None:
+    small = smarthost("small", conditions=Conditions(max_size_bytes=1000))
+    ours = smarthost("ours", conditions=Conditions(from_headers=(Pattern("ann"),)))
+    daemon = Assembly(rules(small, ours))
+    for header, size, expected in (
+        (b"From: ann@home.example\r\n", 1000, ("small", "ours")),
+        (b"From: joe@home.example\r\n", 1000, ("small",)),
+        (b"From: ann@home.example\r\n", 1001, ("ours",)),
+        (b"From: joe@home.example\r\n", 1001, ()),
+    ):
+        assert again(daemon, "bob@far.example", header, size) == [("bob@far.example", expected)]
+
+
+def test_nobody_looks_into_the_alias_files_for_mail_that_goes_elsewhere(
+    aliases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Assembly(rules(smarthost()), aliases=[aliases])
+    monkeypatch.setattr(daemon.directory, "book", None)
+    assert again(daemon, "bob@far.example") == [("bob@far.example", ("isp",))]

@@ -27,3 +27,10 @@ def test_a_date_without_a_zone_is_refused() -> None:
 @given(st.datetimes(min_value=datetime(1970, 1, 2), timezones=st.just(timezone(timedelta(hours=5, minutes=45)))))
 def test_the_standard_library_reads_the_same_instant(when: datetime) -> None:
     assert parsedate_to_datetime(format_date(when)) == when.replace(microsecond=0)
+
+
+def test_one_instant_in_two_zones_is_two_dates() -> None:
+    """They are equal as values, and a date that was written is remembered."""
+    here = datetime(2025, 11, 21, 10, 5, 3, tzinfo=timezone(timedelta(hours=1)))
+    assert format_date(here) == "Fri, 21 Nov 2025 10:05:03 +0100"
+    assert format_date(here.astimezone(UTC)) == "Fri, 21 Nov 2025 09:05:03 +0000"

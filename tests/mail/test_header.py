@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masqmail.mail.header import Field, join_fields, make_field, split_fields, values
+from masqmail.mail.header import Field, field_names, join_fields, make_field, split_fields, values
 
 HEADER = b"Subject: one\r\n two\r\nX-Odd :\tyes \r\nTo: a@b.example\r\n"
 
@@ -33,3 +33,14 @@ def test_a_made_field_ends_in_crlf() -> None:
 @given(st.binary(max_size=200) | st.text("ab: \t\r\n", max_size=60).map(str.encode))
 def test_joining_the_fields_gives_every_byte_back(header: bytes) -> None:
     assert join_fields(split_fields(header)) == header
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"A: b\r\n", b"Re-Ceived \t:\r\n", b" c: d\r\n", b"\te\n", b"no\r\n", b": f\r\n", b"g:"])
+    )
+)
+def test_the_names_alone_are_those_of_the_fields(lines: list[bytes]) -> None:
+    header = b"".join(lines)
+    names = [field.name.encode() for field in split_fields(header) if field.name]
+    assert field_names(header) == names

@@ -125,7 +125,8 @@ _FIELDS = st.lists(st.tuples(_NAMES, st.sampled_from([":", " :", ":\t"]), _VALUE
 def test_only_the_named_fields_change(parts: list[tuple[str, str, str, list[str]]]) -> None:
     texts = [name + colon + "\r\n ".join([value, *folds]) + "\r\n" for name, colon, value, folds in parts]
     header = "".join(texts).encode()
-    kept = [text.encode() for (name, *_), text in zip(parts, texts, strict=True) if name.lower() not in REMOVED]
+    lines = [(name.lower().encode(), text.encode()) for (name, *_), text in zip(parts, texts, strict=True)]
+    kept = [line for name, line in lines if name not in REMOVED]
     fixed = fix_header(header, SUBMISSION)
     remaining = [field.raw for field in split_fields(fixed)]
     added = (DATE, FROM, MESSAGE_ID, b"Resent-" + DATE, b"Resent-" + FROM, b"Resent-" + MESSAGE_ID)

@@ -1,11 +1,24 @@
 """The first route whose conditions hold and whose link is up is taken; each other one says why not."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from masqmail.mail.address import parse_mailbox
-from masqmail.routing.decide import Choice, Considered, choose, classify, consider, is_usable, judge
+from masqmail.mail.address import Mailbox, parse_mailbox
+from masqmail.routing import decide
+from masqmail.routing.decide import (
+    Choice,
+    Classifier,
+    Considered,
+    MessageFacts,
+    choose,
+    classify,
+    consider,
+    is_usable,
+    judge,
+)
 from masqmail.routing.link import LinkState
-from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
+from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Conditions, Route, RouteClass, Way
 from support.routes import facts, patterns, route, verdict
 
 ANN = parse_mailbox("ann@example.org")
@@ -184,3 +197,54 @@ def test_considering_stops_at_a_paused_last_route() -> None:
     choice = consider(facts(), ANN, [ROUTES["z"], ROUTES["c"]], BOTH, {"z": "busy"})
     assert choice.route is None
     assert [one.route for one in choice.considered] == ["z"]
+
+
+# what a classifier remembers
+
+ROUTE_CONDITIONS = st.builds(
+    Conditions,
+    senders=st.sampled_from([(), patterns("*@a"), patterns("ann@a", "<>"), patterns("*")]),
+    not_senders=st.sampled_from([(), patterns("<>"), patterns("bob")]),
+    recipients=st.sampled_from([(), patterns("*@b"), patterns("*@*"), patterns("bob@?")]),
+    not_recipients=st.sampled_from([(), patterns("ann"), patterns("*@a")]),
+    from_headers=st.sampled_from([(), patterns("*@a")]),
+    max_size_bytes=st.sampled_from([None, 1000, 2000]),
+)
+ADDRESSES = [parse_mailbox(text) for text in ("ann@a", "ann@A", "bob@a", "ann@b", "bob@b", "ann")]
+MESSAGES = st.builds(
+    MessageFacts,
+    reverse_path=st.sampled_from([None, *ADDRESSES]),
+    from_mailboxes=st.lists(st.sampled_from(ADDRESSES), max_size=2).map(tuple),
+    size_bytes=st.sampled_from([0, 999, 1000, 1001, 2000, 2001]),
+)
+
+
+@given(
+    st.lists(ROUTE_CONDITIONS, max_size=3),
+    st.lists(st.tuples(MESSAGES, st.sampled_from(ADDRESSES), st.sampled_from(["", QUEUE_ONLY]))),
+)
+def test_what_a_classifier_remembers_is_what_the_conditions_say(
+    conditions: list[Conditions], asked: list[tuple[MessageFacts, Mailbox, str]]
+) -> None:
+    routes = [Route(f"r{number}", ("dsl",), Way.DIRECT, one) for number, one in enumerate(conditions)]
+    classifier = Classifier(routes, "7")
+    for message, recipient, mark in asked:
+        expected = classify(message, recipient, routes, "7").marked(mark)
+        assert classifier.classify(message, recipient, mark) == expected
+
+
+def test_messages_on_both_sides_of_a_size_are_two_classes_and_all_on_one_side_the_same() -> None:
+    classifier = Classifier([route("small", max_size_bytes=1000), route("all")], "1")
+    sizes = (1, 1000, 1001, 9999)
+    found = [classifier.classify(facts(size_bytes=size), ANN) for size in sizes]
+    assert [one.routes for one in found] == [("small", "all"), ("small", "all"), ("all",), ("all",)]
+    assert found[0] is found[1] and found[2] is found[3]
+
+
+def test_a_classifier_forgets_rather_than_grows_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "MAX_REMEMBERED", 10)
+    classifier = Classifier([route("r", recipients=patterns("*@*.example"))], "1")
+    for number in range(100):
+        found = classifier.classify(facts(), parse_mailbox(f"ann@h{number}.example"))
+        assert found.routes == ("r",)
+        assert len(classifier._known) <= 10

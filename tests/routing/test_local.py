@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from masqmail.mail.address import Mailbox, parse_mailbox
+from masqmail.routing.local import LocalDomains
 from support.routes import LOCAL
 
 
@@ -96,3 +97,18 @@ def test_without_a_delimiter_there_is_no_detail() -> None:
 
 def test_with_case_a_user_has_one_spelling() -> None:
     assert replace(LOCAL, match_case=True).user_of(Mailbox("John"), USERS.__contains__) is None
+
+
+@pytest.mark.parametrize(
+    ("domains", "address", "expected"),
+    [
+        (("Home.Example",), "ann@home.example", True),
+        (("*.lan", "home.example"), "ann@PRINTER.lan", True),
+        (("*.lan", "home.example"), "ann@lan", False),
+        (("pc?.lan",), "ann@pc7.lan", True),
+        ((), "ann@home.example", False),
+        ((), "ann", True),
+    ],
+)
+def test_a_local_domain_may_be_a_name_or_a_glob(domains: tuple[str, ...], address: str, expected: bool) -> None:
+    assert LocalDomains("gw.home.example", domains).is_local(parse_mailbox(address)) is expected

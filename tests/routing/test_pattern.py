@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masqmail.routing.pattern import check_pattern, first_match, glob, matches
+from masqmail.routing.pattern import check_pattern, first_match, glob, is_about_domains, matches
 from masqmail.settings import Pattern
 from support.routes import path, patterns
 
@@ -77,3 +77,16 @@ def test_a_hostile_glob_takes_linear_time() -> None:
 def test_a_glob_agrees_with_the_plain_regular_expression(text: str, subject: str) -> None:
     plain = "".join({"*": ".*", "?": "."}.get(character, character) for character in text)
     assert bool(glob(text)(subject)) is bool(re.fullmatch(plain, subject, re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    ("some", "expected"),
+    [
+        ((), True),
+        (("*", "<>", "*@home.example", "*@*"), True),
+        (("*@home.example", "root"), False),
+        (("a*@x",), False),
+    ],
+)
+def test_patterns_about_domains_tell_no_two_mailboxes_of_one_apart(some: tuple[str, ...], expected: bool) -> None:
+    assert is_about_domains(map(Pattern, some)) is expected

@@ -1,7 +1,9 @@
 """What is written to an Incoming is stored with its trace field, or refused with a reason."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ from masqmail.spool.intake import (
     Refused,
     Resolution,
 )
+from masqmail.system.clock import FakeClock
 from support.spooldouble import SpoolDouble, content_of, resolve_all
 
 pytestmark = pytest.mark.anyio
@@ -313,3 +316,90 @@ async def test_eight_bit_text_is_known_as_such_whatever_was_declared(
     incoming = desk.open(replace(ENVELOPE, body=declared))
     message = await stored(desk, incoming, *(bytes([octet]) for octet in content))
     assert message.declared_body is known
+
+
+# when the answer of the spool comes later
+
+
+class SlowSpool(SpoolDouble):
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def accept(self, messages: Sequence[NewMessage]) -> asyncio.Future[None]:  # type: ignore[override]
+        self.messages += messages
+        return self.answer
+
+
+async def turns() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_a_message_is_ours_when_the_spool_says_so_and_needs_no_task_to_wait() -> None:
+    desk = Desk(spool := SlowSpool())
+    tasks = asyncio.all_tasks()
+    finished = desk.open().finish()
+    await turns()
+    assert (asyncio.all_tasks(), finished.done(), desk.events) == (tasks, False, [])
+    spool.answer.set_result(None)
+    await turns()
+    assert finished.result() == spool.messages[0].queue_id
+    assert [event["queue_id"] for event in desk.events] == [finished.result()]
+
+
+async def test_a_message_is_stored_and_told_though_nobody_waits_for_it_any_more() -> None:
+    desk = Desk(spool := SlowSpool())
+    desk.open().finish().cancel()
+    spool.answer.set_result(None)
+    await turns()
+    assert len(desk.events) == 1
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(SpoolFull(), Refused), (SpoolBroken("fsync"), SpoolBroken), (None, asyncio.CancelledError)],
+)
+async def test_what_the_spool_did_not_take_is_forgotten(
+    failure: Exception | None, raised: type[BaseException], is_awaited: bool
+) -> None:
+    desk = Desk(spool := SlowSpool())
+    incoming = desk.open()
+    incoming.write(b"\r\nx\r\n")
+    finished = incoming.finish()
+    if not is_awaited:
+        finished.cancel()
+    if failure:
+        spool.answer.set_exception(failure)
+    else:
+        spool.answer.cancel()
+    await turns()
+    assert (spool.bodies[0].is_discarded, desk.events) == (True, [])
+    with pytest.raises(raised if is_awaited else asyncio.CancelledError):
+        await finished
+
+
+def test_a_fault_in_telling_of_a_message_does_not_hold_up_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(**fields: object) -> None:
+        raise RuntimeError("the log is broken")
+
+    async def accept() -> str:
+        return await replace(Desk().intake, on_received=fail).open(ENVELOPE, RELAYED).finish()
+
+    assert asyncio.run(accept())
+    assert "the log is broken" in caplog.text
+
+
+async def test_the_local_time_of_each_second_is_its_own() -> None:
+    clock = FakeClock(NOW.replace(microsecond=900_000))
+    intake = replace(Desk().intake, clock=clock)
+    seen = []
+    for _ in range(3):
+        seen.append(intake.local_time(clock.now()))
+        clock.advance(timedelta(milliseconds=99))
+    expected = [NOW, NOW, NOW + timedelta(seconds=1)]
+    assert seen == expected
+    assert [one.utcoffset() for one in seen] == [one.astimezone().utcoffset() for one in expected]

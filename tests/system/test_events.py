@@ -1,7 +1,9 @@
+import asyncio
 import io
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +18,7 @@ Configure = Callable[..., io.StringIO]
 @pytest.fixture
 def output() -> Iterator[Configure]:
     """Configures logging into a string, and puts everything back."""
-    logger = logging.getLogger("masqmail")
-    before = logger.handlers[:], logger.level, logger.propagate
+    before = events._output
 
     def start(level: str = "info", format: str = "text") -> io.StringIO:
         stream = io.StringIO()
@@ -25,7 +26,7 @@ def output() -> Iterator[Configure]:
         return stream
 
     yield start
-    logger.handlers[:], logger.level, logger.propagate = before
+    events._output = before
 
 
 def constants() -> dict[str, str]:
@@ -177,3 +178,96 @@ def test_configuring_again_replaces_the_output(output: Configure) -> None:
     first, second = output(), output()
     emit(events.DAEMON_READY)
     assert (first.getvalue(), second.getvalue().count("\n")) == ("", 1)
+
+
+class Stream(io.StringIO):
+    """Counts writes; fails when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[str] = []
+        self.failure: Exception | None = None
+
+    def write(self, text: str) -> int:
+        if self.failure:
+            raise self.failure
+        self.writes.append(text)
+        return super().write(text)
+
+
+def told(stream: Stream) -> list[list[str]]:
+    """The numbers of the events in each write."""
+    return [re.findall(r"number=(\w+)", text) for text in stream.writes]
+
+
+@pytest.fixture
+def stream(output: Configure) -> Stream:
+    output()
+    stream = Stream()
+    configure("info", "text", stream)
+    return stream
+
+
+def test_what_is_told_in_one_turn_of_the_event_loop_is_one_write_in_order(stream: Stream) -> None:
+    async def turns() -> None:
+        with events.gathering(asyncio.get_running_loop().call_soon):
+            for number in range(6):
+                emit(MESSAGE_RECEIVED, number=number)
+                if number in (1, 4):
+                    await asyncio.sleep(0)
+        assert told(stream) == [["0", "1"], ["2", "3", "4"], ["5"]]  # what is left goes out at the end
+        emit(MESSAGE_RECEIVED, number=6)
+
+    asyncio.run(turns())
+    assert told(stream)[3:] == [["6"]]
+
+
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR, logging.CRITICAL])
+def test_a_warning_waits_for_nothing_and_takes_along_what_was_told_before(stream: Stream, level: int) -> None:
+    with events.gathering(lambda flush: None):
+        emit(MESSAGE_RECEIVED, number=1)
+        assert told(stream) == []
+        emit(events.SPOOL_BROKEN, level=level, number=2)
+        assert told(stream) == [["1", "2"]]
+
+
+def test_another_thread_does_not_wait_for_the_event_loop(stream: Stream) -> None:
+    with events.gathering(lambda flush: None):
+        emit(MESSAGE_RECEIVED, number=1)
+        thread = threading.Thread(target=lambda: emit(MESSAGE_RECEIVED, number=2))
+        thread.start()
+        thread.join()
+        assert told(stream) == [["1", "2"]]
+
+
+def test_a_new_output_leaves_nothing_behind_in_the_old_one(stream: Stream) -> None:
+    with events.gathering(lambda flush: None):
+        emit(MESSAGE_RECEIVED, number=1)
+        configure("info", "text", Stream())
+        assert told(stream) == [["1"]]
+
+
+@pytest.mark.parametrize("failure", [BrokenPipeError(), ValueError("I/O operation on closed file")])
+def test_a_log_that_cannot_be_written_stops_nothing(stream: Stream, failure: Exception) -> None:
+    stream.failure = failure
+    emit(MESSAGE_RECEIVED, number=1)
+    stream.failure = None
+    emit(MESSAGE_RECEIVED, number=2)
+    assert told(stream) == [["2"]]
+
+
+def test_libraries_keep_their_own_log(stream: Stream, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("some.library").warning("about something")
+    assert caplog.messages == ["about something"]
+    assert stream.writes == []
+
+
+def test_until_it_is_configured_events_are_records_of_logging(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(events, "_output", None)
+    caplog.set_level(logging.INFO, "masqmail")
+    emit(MESSAGE_RECEIVED, number=1)
+    assert [(record.getMessage(), vars(record)["fields"]) for record in caplog.records] == [
+        (MESSAGE_RECEIVED, {"number": 1})
+    ]

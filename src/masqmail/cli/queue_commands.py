@@ -12,8 +12,8 @@ from masqmail.cli import text
 from masqmail.cli.client import Daemon
 from masqmail.cli.settings import daemon
 
-#: Messages asked for at a time, so that the first lines come at once however long the queue is.
-PAGE = 500
+#: Messages asked for at a time, fewer at first: so the first lines come at once however long the queue is.
+FIRST_PAGE, PAGE = 100, 500
 
 
 def listing(options: argparse.Namespace) -> int:
@@ -28,13 +28,13 @@ def listing(options: argparse.Namespace) -> int:
 
 
 def _messages(running: Daemon) -> Iterator[dict[str, Any]]:
-    after = ""
+    after, size = "", FIRST_PAGE
     while True:
-        page: list[dict[str, Any]] = text.clean(running.get("queue", limit=str(PAGE), after=after))
+        page: list[dict[str, Any]] = text.clean(running.get("queue", limit=str(size), after=after))
         yield from page
-        if len(page) < PAGE:
+        if len(page) < size:
             return
-        after = page[-1]["id"]
+        after, size = page[-1]["id"], PAGE
 
 
 def show(options: argparse.Namespace) -> int:

@@ -1,16 +1,17 @@
 """Who an address is, today: local or remote, its aliases, its mailboxes, and the routes that fit it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from masqmail.daemon.aliasfiles import AliasFiles, read_included
 from masqmail.daemon.rules import Rules
-from masqmail.mail.address import Mailbox, parse_mailbox
+from masqmail.mail.address import parse_mailbox
 from masqmail.mail.envelope import Recipient
 from masqmail.mail.header import split_fields
 from masqmail.mail.submission import from_mailboxes
+from masqmail.routing import alias
 from masqmail.routing.alias import AddressBook, Expansion, Fault, Target
-from masqmail.routing.decide import MessageFacts, classify
+from masqmail.routing.decide import MessageFacts
 from masqmail.routing.route import LOCAL_ROUTE, RouteClass
 from masqmail.spool.api import NewRecipient, StoredMessage, StoredRecipient, TargetKind
 from masqmail.spool.states import State
@@ -29,6 +30,9 @@ class Marks:
 
 
 UNMARKED = Marks()
+
+_KINDS = {kind: TargetKind[kind.name] for kind in alias.TargetKind}
+_REMOTE = TargetKind.REMOTE.value
 
 #: Makes a recipient unlike every other one of its message.
 Key = tuple[str, ...]
@@ -52,6 +56,22 @@ class Directory:
             read=read_included,
         )
 
+    def remote(
+        self, recipient: Recipient, message: MessageFacts, marks: Marks = UNMARKED
+    ) -> tuple[Key, NewRecipient]:
+        """What is stored for a recipient that is not local: itself, since aliases are for local addresses."""
+        mailbox = self.rules.local.qualify(recipient.mailbox)
+        address, domain = str(mailbox), mailbox.domain_key
+        return (_REMOTE, mailbox.local_part, domain), NewRecipient(
+            target=address,
+            original=address,
+            kind=TargetKind.REMOTE,
+            route_class=self.rules.classifier.classify(message, mailbox, marks.remote),
+            domain=domain,
+            notify=recipient.notify,
+            orcpt=recipient.orcpt,
+        )
+
     def targets(
         self, recipient: Recipient, expansion: Expansion, message: MessageFacts, marks: Marks = UNMARKED
     ) -> Iterator[tuple[Key, NewRecipient]]:
@@ -69,9 +89,11 @@ class Directory:
         return NewRecipient(
             target=str(target),
             original=original,
-            kind=TargetKind[target.kind.name],
+            kind=_KINDS[target.kind],
             route_class=(
-                LOCAL_CLASS.marked(marks.local) if mailbox is None else self._class_of(mailbox, message, marks.remote)
+                LOCAL_CLASS.marked(marks.local)
+                if mailbox is None
+                else self.rules.classifier.classify(message, mailbox, marks.remote)
             ),
             domain=mailbox.domain_key if mailbox else "",
             source=target.source,
@@ -94,16 +116,12 @@ class Directory:
             reason=fault.reason,
         )
 
-    def _class_of(self, mailbox: Mailbox, message: MessageFacts, mark: str) -> RouteClass:
-        found = classify(message, mailbox, self.rules.routes, self.rules.generation)
-        return replace(found, mark=mark) if mark else found
-
     def class_of_stored(self, message: StoredMessage, recipient: StoredRecipient) -> RouteClass:
         """The class of a recipient in the queue by today's configuration."""
         if recipient.kind is not TargetKind.REMOTE:
             return LOCAL_CLASS
         facts = self.facts_of(message)
-        return self._class_of(parse_mailbox(recipient.target), facts, recipient.route_class.mark)
+        return self.rules.classifier.classify(facts, parse_mailbox(recipient.target), recipient.route_class.mark)
 
     def facts_of(self, message: StoredMessage) -> MessageFacts:
         """What routes ask about a message in the queue; its From is only read where a route asks for it."""

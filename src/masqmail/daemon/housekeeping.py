@@ -1,6 +1,6 @@
 """What has to be done now and then: classes of an older configuration, old history, wrong clocks, silent trouble."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from logging import ERROR, WARNING
 
@@ -17,8 +17,13 @@ from masqmail.system.events import CLOCK_SET, INTERNAL_ERROR, SPOOL_LOW, emit
 #: How often to look around; more often where the first warning is due sooner.
 ROUND = timedelta(minutes=1)
 SHORTEST_ROUND = timedelta(seconds=1)
+TIDY_EVERY = timedelta(minutes=1)
 TRIM_EVERY = timedelta(hours=1)
-BATCH = 200
+
+#: Messages whose classes are computed anew at a time, which takes a millisecond or two, and how much longer than
+#: that the rest is that follows: mail that comes and goes has the right of way.
+BATCH = 25
+REST_SHARE = 2
 
 #: The fact in the spool that says for which configuration the postmaster knows of mail without a route.
 TOLD_OF_LOST = "told of mail without a route"
@@ -42,24 +47,39 @@ class Housekeeper:
 
     async def run(self) -> None:
         """Goes on until cancelled. An error of ours spoils one round."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_small)
+            while True:
+                self._has_news = anyio.Event()
+                await self._try(self.look_around)
+                async with anyio.create_task_group() as resting:
+                    resting.start_soon(self._end_rest)
+                    await self._has_news.wait()
+                    resting.cancel_scope.cancel()
+
+    async def _keep_small(self) -> None:
+        """Gives space back. After a long queue that takes a while, and nothing else waits for it."""
         while True:
-            self._has_news = anyio.Event()
-            try:
-                await self.look_around()
-            except SpoolFull:
-                pass  # the next round may find room; `_tell_of_disk` has said so
-            except SpoolError:
-                raise
-            except Exception as error:
-                emit(INTERNAL_ERROR, level=ERROR, exception=error, reason="housekeeping was not finished")
-            async with anyio.create_task_group() as resting:
-                resting.start_soon(self._end_rest)
-                await self._has_news.wait()
-                resting.cancel_scope.cancel()
+            await self._clock.sleep(TIDY_EVERY.total_seconds())
+            await self._try(self.give_space_back)
+
+    async def _try(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except SpoolFull:
+            pass  # the next round may find room; `_tell_of_disk` has said so
+        except SpoolError:
+            raise
+        except Exception as error:
+            emit(INTERNAL_ERROR, level=ERROR, exception=error, reason="housekeeping was not finished")
 
     async def _end_rest(self) -> None:
         first_warning = self._scheduler.rules.lifetime.warn_after[:1]
         await self._clock.sleep(max(SHORTEST_ROUND, min([ROUND, *first_warning])).total_seconds())
+        self._has_news.set()
+
+    def look_soon(self) -> None:
+        """Looks around as soon as it can: the configuration has changed."""
         self._has_news.set()
 
     def note_classes(self, classes: Iterable[RouteClass]) -> None:
@@ -72,7 +92,6 @@ class Housekeeper:
         self._tell_of_disk()
         await self._mend_clock()
         await self.reclassify()
-        await self._trim()
         await self._tell_postmaster()
 
     def _tell_of_disk(self) -> None:
@@ -83,9 +102,13 @@ class Housekeeper:
         self._had_room = has_room
 
     async def reclassify(self) -> None:
-        """Computes the classes of an older configuration anew, in small batches."""
+        """Computes the classes of an older configuration anew, in small batches.
+
+        After each it rests, longer than that took.
+        """
         rules = self._scheduler.rules
         while rules is self._scheduler.rules:
+            began = self._clock.monotonic()
             batch = await self._spool.stale(rules.generation, BATCH)
             moves = [
                 (recipient.id, self._desk.directory.class_of_stored(queued.message, recipient))
@@ -99,6 +122,7 @@ class Housekeeper:
             classes = {route_class for _, route_class in moves}
             self._scheduler.note_classes(classes)
             self.note_classes(classes)
+            await self._clock.sleep(REST_SHARE * (self._clock.monotonic() - began))
 
     async def _mend_clock(self) -> None:
         """A wall clock that was set leaves due times that lie too far ahead."""
@@ -107,10 +131,13 @@ class Housekeeper:
             await self._spool.clamp_due(self._clock.now(), self._scheduler.rules.schedule.longest)
             self._scheduler.wake()
 
-    async def _trim(self) -> None:
-        if self._clock.boottime() - self._trimmed >= TRIM_EVERY.total_seconds():
-            self._trimmed = self._clock.boottime()
+    async def give_space_back(self) -> None:
+        """Old history, and what a crash or a long queue has left."""
+        now = self._clock.boottime()
+        if now - self._trimmed >= TRIM_EVERY.total_seconds():
+            self._trimmed = now
             await self._spool.trim(self._clock.now() - self.keep_history)
+        await self._spool.tidy()
 
     async def _tell_postmaster(self) -> None:
         """Nothing waits unseen: a route that does not work for long, mail that no route is meant for."""

@@ -2,7 +2,7 @@
 
 import ipaddress
 import ssl
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import anyio.to_thread
@@ -27,15 +27,21 @@ NOT_YOUR_ADDRESS = Status(550, "5.7.1", "You may not use this sender address: on
 MAX_USERS_BYTES = 1 << 20
 MAX_SUBMITTED_RECIPIENTS = 100_000
 
+#: Of so many clients, senders and sessions a policy remembers what it decided.
+MAX_REMEMBERED = 1024
+
 
 class NetworkPolicy:
-    """For clients that connect over TCP."""
+    """For clients that connect over TCP. What it decides by the configuration alone it remembers."""
 
     def __init__(self, configuration: Configuration, directory: Directory, tls: ssl.SSLContext | None) -> None:
         self._host_name = configuration.host.name
         self._smtp = configuration.smtp
         self._directory = directory
         self._tls = tls
+        self._is_of_ours = lru_cache(MAX_REMEMBERED)(self._is_in_relay_networks)
+        self._accepts_sender = lru_cache(MAX_REMEMBERED)(self._is_in_accept_senders)
+        self._origin = lru_cache(MAX_REMEMBERED)(self._make_origin)
 
     def offers(self, session: Session) -> Offers:
         """AUTH is offered only under TLS or on loopback."""
@@ -64,26 +70,29 @@ class NetworkPolicy:
             return RECIPIENT_OK if known else MAILBOX_UNKNOWN
         if not self._may_relay(session):
             return RELAYING_DENIED
-        if first_match(self._smtp.accept_senders, mail.reverse_path) is None:
-            return SENDER_NOT_ALLOWED
-        return RECIPIENT_OK
+        return RECIPIENT_OK if self._accepts_sender(mail.reverse_path) else SENDER_NOT_ALLOWED
 
     async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
         return await anyio.to_thread.run_sync(_authenticate, self._smtp.users, credentials)
 
     def origin(self, session: Session, protocol: str) -> Origin:
         """A client of ours hands in new mail, others bring what is under way already."""
+        return self._origin(session, protocol)
+
+    def _make_origin(self, session: Session, protocol: str) -> Origin:
         return network_origin(session, protocol, is_submission=self._may_relay(session))
 
     def _may_relay(self, session: Session) -> bool:
-        if session.user:
-            return True
-        if session.peer is None:
-            return False
-        address = ipaddress.ip_address(session.peer.host.partition("%")[0])
+        return bool(session.user) or (session.peer is not None and self._is_of_ours(session.peer.host))
+
+    def _is_in_relay_networks(self, host: str) -> bool:
+        address = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         return any(address in network for network in self._smtp.relay_networks)
+
+    def _is_in_accept_senders(self, reverse_path: Mailbox | None) -> bool:
+        return first_match(self._smtp.accept_senders, reverse_path) is not None
 
 
 class LocalUsers:

@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from logging import WARNING
 
-from masqmail.daemon.directory import LOCAL_CLASS, Directory, Key, Marks
+from masqmail.daemon.directory import LOCAL_CLASS, UNMARKED, Directory, Key, Marks
 from masqmail.daemon.reports import Reporter, Subject
+from masqmail.mail.address import Mailbox
 from masqmail.mail.dsn import Action
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Envelope, Notify, Recipient
 from masqmail.mail.status import RECIPIENT_OK, Status
-from masqmail.routing.alias import AddressBook, expand
+from masqmail.routing.alias import AddressBook, Expansion, expand
 from masqmail.routing.decide import MessageFacts
 from masqmail.routing.route import QUEUE_ONLY, RouteClass
 from masqmail.spool.api import Kind, NewMessage, NewRecipient, TargetKind
 from masqmail.spool.intake import HeaderFacts, Resolution
 from masqmail.spool.states import State
 from masqmail.system.events import ALIAS_FAULTY, emit
+
+_HELD_BACK = Marks(QUEUE_ONLY, QUEUE_ONLY)
 
 BAD_ADDRESS = Status(553, "5.1.3", "This is no address")
 
@@ -36,42 +39,56 @@ class Resolver:
 
     def resolve(self, envelope: Envelope, facts: HeaderFacts) -> Resolution:
         """Every recipient's targets, each once, with the reports that this causes already."""
-        rules, book = self._directory.rules, self._directory.book()
+        rules, directory = self._directory.rules, self._directory
         originators = facts.from_mailboxes if rules.asks_for_from else ()
         message = MessageFacts(envelope.reverse_path, originators, facts.size_bytes)
-        marks = Marks(QUEUE_ONLY, QUEUE_ONLY) if facts.queue_only else Marks(rules.mark)
+        marks = _HELD_BACK if facts.queue_only else Marks(rules.mark) if rules.mark else UNMARKED
+        book: AddressBook | None = None  # looked at for local recipients only
         found: dict[Key, NewRecipient] = {}
         expanded: list[Recipient] = []
         for recipient in envelope.recipients:
-            expansion = expand(recipient.mailbox, book)
-            child = recipient
-            if expansion.is_expanded and expansion.targets and Notify.SUCCESS in asked_of(recipient.notify):
-                expanded.append(recipient)  # it gets its report now, RFC 3461 §5.2.7.3
-                child = replace(recipient, notify=asked_of(recipient.notify) & ~Notify.SUCCESS)
-            for key, resolved in self._directory.targets(child, expansion, message, marks):
+            if rules.local.is_local(recipient.mailbox):
+                book = book or directory.book()
+                targets = self._targets(recipient, expand(recipient.mailbox, book), message, marks, expanded)
+            else:
+                targets = (directory.remote(recipient, message, marks),)
+            for key, resolved in targets:
                 found[key] = _merged(found[key], resolved) if key in found else resolved
         for text in facts.bad_recipients:
             found.setdefault(("bad", text), _bad(text))
-        self._add_archive(found, facts, book, message, marks)
+        if rules.archive_to is not None and facts.kind is Kind.MAIL:
+            self._add_archive(rules.archive_to, found, facts, message, marks)
         recipients = list(found.values())
         reports = self._reports(envelope, facts, recipients, expanded)
         stored = [*recipients, *(item for report in reports for item in report.recipients)]
         self._on_classes({item.route_class for item in stored if item.state is State.QUEUED})
         return Resolution(recipients, reports)
 
+    def _targets(
+        self,
+        recipient: Recipient,
+        expansion: Expansion,
+        message: MessageFacts,
+        marks: Marks,
+        expanded: list[Recipient],
+    ) -> Iterable[tuple[Key, NewRecipient]]:
+        """What is stored for a local recipient; one whose report is due now is added to `expanded`."""
+        child = recipient
+        if expansion.is_expanded and expansion.targets and Notify.SUCCESS in asked_of(recipient.notify):
+            expanded.append(recipient)  # it gets its report now, RFC 3461 §5.2.7.3
+            child = replace(recipient, notify=asked_of(recipient.notify) & ~Notify.SUCCESS)
+        return self._directory.targets(child, expansion, message, marks)
+
     def _add_archive(
         self,
+        archive: Mailbox,
         found: dict[Key, NewRecipient],
         facts: HeaderFacts,
-        book: AddressBook,
         message: MessageFacts,
         marks: Marks,
     ) -> None:
-        archive = self._directory.rules.archive_to
-        if archive is None or facts.kind is not Kind.MAIL:
-            return
-        copy = Recipient(archive, Notify.NEVER)
-        for key, resolved in self._directory.targets(copy, expand(archive, book), message, marks):
+        expansion = expand(archive, self._directory.book())
+        for key, resolved in self._directory.targets(Recipient(archive, Notify.NEVER), expansion, message, marks):
             if resolved.state is State.QUEUED:
                 found.setdefault(key, replace(resolved, reported=False))
             else:
@@ -81,9 +98,9 @@ class Resolver:
         self, envelope: Envelope, facts: HeaderFacts, recipients: list[NewRecipient], expanded: list[Recipient]
     ) -> list[NewMessage]:
         failed = [self._reporter.about_new(item) for item in recipients if item.state is State.FAILED]
-        done = [self._reporter.about_path(item, RECIPIENT_OK.with_text("Expanded by an alias")) for item in expanded]
-        if not failed and not done:
+        if not failed and not expanded:
             return []
+        done = [self._reporter.about_path(item, RECIPIENT_OK.with_text("Expanded by an alias")) for item in expanded]
         subject = Subject.of_new(envelope, facts)
         made = (
             self._reporter.make(subject, action, about)

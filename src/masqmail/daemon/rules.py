@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from masqmail.mail.address import Mailbox
+from masqmail.routing.decide import Classifier
 from masqmail.routing.local import LocalDomains
 from masqmail.routing.route import QUEUE_ONLY, Route, Way
 from masqmail.routing.schedule import Lifetime, RetrySchedule
@@ -16,7 +17,8 @@ class Rules:
 
     `next_hops` has the smarthosts of each smarthost route. `postmaster` is who gets the postmaster's mail.
     `connections` has how many a route may open to one next hop, where that is not one.
-    `asks_for_from` says whether any route has a condition on the From field.
+    `asks_for_from` says whether any route has a condition on the From field. `classifier` remembers the classes it
+    found, and goes with the rules it found them by.
     """
 
     host_name: str
@@ -34,12 +36,14 @@ class Rules:
 
     by_name: Mapping[str, Route] = field(init=False)
     asks_for_from: bool = field(init=False)
+    classifier: Classifier = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {route.name: route for route in self.routes})
         conditions = [route.conditions for route in self.routes]
         asks = any(item.from_headers or item.not_from_headers for item in conditions)
         object.__setattr__(self, "asks_for_from", asks)
+        object.__setattr__(self, "classifier", Classifier(self.routes, self.generation))
 
     @property
     def mark(self) -> str:

@@ -4,12 +4,13 @@
 or not at all.
 """
 
+import asyncio
 import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -58,7 +59,7 @@ from masqmail.spool.queueid import QueueIds
 from masqmail.spool.sqlite import SqliteSpool
 from masqmail.system.accounts import Accounts, SingleAccount, SystemAccounts
 from masqmail.system.clock import Clock, SystemClock
-from masqmail.system.events import MESSAGE_RECEIVED, SPOOL_BROKEN, SPOOL_RECOVERED, emit
+from masqmail.system.events import MESSAGE_RECEIVED, SPOOL_BROKEN, SPOOL_RECOVERED, emit, gathering
 from masqmail.system.watch import Watcher
 
 #: How long running transactions may take when the program is told to stop.
@@ -122,6 +123,7 @@ class Daemon:
     async def run(self, on_ready: Callable[[], None]) -> int:
         """Runs until `stop`; `on_ready` is called when every listener accepts. Returns the exit status."""
         async with AsyncExitStack() as stack:
+            stack.enter_context(gathering(asyncio.get_running_loop().call_soon))
             self.spool = await SqliteSpool.open(
                 self.configuration.paths.spool, now=self.clock.now, monotonic=self.clock.monotonic
             )
@@ -163,7 +165,8 @@ class Daemon:
         self.scheduler = Scheduler(rules, spool, self.board, self.pauses, clock)
         self.desk.ways = self.scheduler
         resolver = Resolver(self.directory, reporter, self._classes_accepted)
-        self.intake = Intake(spool, resolver.resolve, clock, _intake_settings(configuration), _received, queue_ids)
+        told = partial(emit, MESSAGE_RECEIVED)
+        self.intake = Intake(spool, resolver.resolve, clock, _intake_settings(configuration), told, queue_ids)
         self.agent = self._make_agent()
         self.secrets = SecretReader(self.agent if isinstance(self.agent, ParentAgent) else None)
         self.lanes = Lanes(spool, self.desk, self.pauses, self._transports(), self.agent, self.names)
@@ -265,13 +268,9 @@ class Daemon:
         self.housekeeper.keep_history = configuration.log.keep
         self.board.watch(self._detectors())
         self.scheduler.reconfigure(rules)
-        await self.housekeeper.reclassify()
+        self.housekeeper.look_soon()
 
 
 def _intake_settings(configuration: Configuration) -> IntakeSettings:
     smtp = configuration.smtp
     return IntakeSettings(configuration.host.name, smtp.max_message_size, smtp.max_hops)
-
-
-def _received(**fields: Any) -> None:
-    emit(MESSAGE_RECEIVED, **fields)

@@ -1,6 +1,7 @@
 """Dates as mail writes them, RFC 5322 §3.3, in English whatever the locale says."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -15,6 +16,12 @@ def format_date(when: datetime) -> str:
     offset = when.utcoffset()
     if offset is None:
         raise ValueError("a date in a message needs a time zone")
+    return _written(when, offset)
+
+
+@lru_cache(16)
+def _written(when: datetime, offset: timedelta) -> str:
+    """The text of an instant, often asked for twice. Instants of two zones may be equal, hence the offset."""
     sign = "-" if offset < timedelta(0) else "+"
     hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
     return (

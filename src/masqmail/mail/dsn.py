@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.date import format_date
@@ -122,6 +120,9 @@ def _explain(report: Report) -> str:
 
 def _subject_of(header: bytes) -> str:
     """The subject of the message as people read it, as far as it can be decoded."""
+    from email.errors import HeaderParseError  # half of the mail package, for the few reports there are
+    from email.header import decode_header, make_header
+
     raw = next(values(split_fields(header), "subject"), b"").decode(errors="replace")
     try:
         text = str(make_header(decode_header(raw)))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
+_NAMES = re.compile(rb"\n([!-9;-~]++)[ \t]*+:")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 
 
@@ -45,6 +46,11 @@ def split_fields(header: bytes) -> list[Field]:
         fields.append(Field(match[1].decode("ascii").lower() if match else "", header[start:end]))
         start = end
     return fields
+
+
+def field_names(header: bytes) -> list[bytes]:
+    """The names of the fields in order, in lower case: quicker than `split_fields` where only they matter."""
+    return _NAMES.findall(b"\n" + header.lower())
 
 
 def join_fields(fields: Iterable[Field]) -> bytes:

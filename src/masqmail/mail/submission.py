@@ -5,19 +5,18 @@ Missing fields are added, blind copies are taken out; every other byte stays as 
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.addresslist import parse_address_list
 from masqmail.mail.date import format_date
-from masqmail.mail.header import Field, join_fields, make_field, split_fields, values
+from masqmail.mail.header import Field, field_names, join_fields, make_field, split_fields, values
 
 #: Never leave this host with a submitted message: RFC 5322 §3.6.3, and RFC 5321 §4.4 for Return-Path.
-REMOVED = frozenset({"bcc", "resent-bcc", "return-path"})
+REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 
-_NAMES = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\- ]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _MAX_SHOWN_BYTES = 200
@@ -39,19 +38,21 @@ class Submission:
     host_name: str
 
 
-def fix_header(header: bytes, submission: Submission) -> bytes:
+def fix_header(header: bytes, submission: Submission, names: Iterable[bytes] | None = None) -> bytes:
     """The header section with what it lacks and without what must not leave.
 
     Date, Message-ID and From are added at its end, in a resent message (RFC 5322 §3.6.6) the same fields with
-    Resent- at the front of its newest block. All Bcc, Resent-Bcc and Return-Path fields go.
+    Resent- at the front of its newest block. All Bcc, Resent-Bcc and Return-Path fields go. `names` are its
+    `field_names`, from a caller who has them.
     """
-    names = {name.lower().decode() for name in _NAMES.findall(header)}
-    if not names.isdisjoint(REMOVED):
-        header = join_fields(field for field in split_fields(header) if field.name not in REMOVED)
-        names -= REMOVED
-    if any(name.startswith("resent-") for name in names):
+    found = set(field_names(header) if names is None else names)
+    if not found.isdisjoint(REMOVED):
+        header = join_fields(field for field in split_fields(header) if field.name.encode() not in REMOVED)
+        found -= REMOVED
+    if any(name.startswith(b"resent-") for name in found):
         header = _fix_resent_block(header, submission)
-    return header + join_fields(_missing(names, "", submission))
+    missing = _missing(found, "", submission)
+    return header + join_fields(missing) if missing else header
 
 
 def header_recipients(header: bytes) -> tuple[tuple[Mailbox, ...], tuple[str, ...]]:
@@ -92,15 +93,15 @@ def from_value(mailbox: Mailbox, full_name: str) -> str:
     return f"{name} <{mailbox}>"
 
 
-def _missing(names: set[str], prefix: str, submission: Submission) -> list[Field]:
+def _missing(names: Collection[bytes], prefix: str, submission: Submission) -> list[Field]:
     """The fields to add where `names` are there already; `prefix` is empty or "Resent-"."""
     added = []
-    key = prefix.lower()
-    if f"{key}date" not in names:
+    key = prefix.lower().encode()
+    if key + b"date" not in names:
         added.append(make_field(f"{prefix}Date", format_date(submission.submitted_at)))
-    if f"{key}from" not in names and submission.originator:
+    if key + b"from" not in names and submission.originator:
         added.append(make_field(f"{prefix}From", from_value(submission.originator, submission.full_name)))
-    if f"{key}message-id" not in names:
+    if key + b"message-id" not in names:
         added.append(make_field(f"{prefix}Message-ID", f"<{submission.unique}@{submission.host_name}>"))
     return added
 
@@ -109,7 +110,7 @@ def _fix_resent_block(header: bytes, submission: Submission) -> bytes:
     """Completes the newest block of Resent- fields; an earlier one is complete or not ours to mend."""
     fields = split_fields(header)
     start, end = _resent_block(fields)
-    names = {field.name for field in fields[start:end]}
+    names = {field.name.encode() for field in fields[start:end]}
     return join_fields((*fields[:start], *_missing(names, "Resent-", submission), *fields[start:]))
 
 

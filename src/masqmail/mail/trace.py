@@ -4,16 +4,16 @@ RFC 5321 §4.4. They go on top of the header section; what is there already keep
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from masqmail import __version__
 from masqmail.mail.address import AddressError, Mailbox, address_literal, parse_mailbox
 from masqmail.mail.date import format_date
 from masqmail.mail.header import Field, join_fields, make_field, split_fields
 
-_RECEIVED = re.compile(rb"^Received[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e\u00a1-\U0010ffff]+")  # blanks, controls, ( ) and \
+_UNSAFE = re.compile(r"[\x00-\x20()\\\x7f-\xa0]+")  # blanks, controls, ( ) and \
 _MAX_TOKEN = 255  # a HELO name is a domain, RFC 5321 §4.5.3.1.2
 
 #: Protocols that may stand behind "with", RFC 3848 and RFC 6531 §4.3. Others, such as "local", are left out.
@@ -61,18 +61,23 @@ def received_field(
     a server without SMTPUTF8 could not take the header any more, though it might take an A-label (RFC 6531 §3.7.3).
     """
     start = f"{clause}\r\n\tby" if clause else "by"
-    transmission = f" with {protocol}" if _REGISTERED.fullmatch(protocol) else ""
-    forward_path = f"\r\n\tfor <{recipient}>" if recipient and str(recipient).isascii() else ""
+    address = str(recipient) if recipient else ""
+    forward_path = f"\r\n\tfor <{address}>" if address and address.isascii() else ""
     return (
-        f"Received: {start} {host_name} (MasqMail {__version__}){transmission}\r\n"
+        f"Received: {start} {host_name} (MasqMail {__version__}){_transmission(protocol)}\r\n"
         f"\tid {queue_id}{forward_path};\r\n"
         f"\t{format_date(received_at)}\r\n"
     ).encode()
 
 
-def count_hops(header: bytes) -> int:
-    """How many Received fields a header section has: each stands for one host it passed, RFC 5321 §6.3."""
-    return len(_RECEIVED.findall(header))
+@lru_cache(32)
+def _transmission(protocol: str) -> str:
+    return f" with {protocol}" if _REGISTERED.fullmatch(protocol) else ""
+
+
+def count_hops(names: Sequence[bytes]) -> int:
+    """How many of a header section's `field_names` are Received: each stands for one host, RFC 5321 §6.3."""
+    return names.count(b"received")
 
 
 def for_mailbox(

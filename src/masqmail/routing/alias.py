@@ -131,9 +131,9 @@ def expand(mailbox: Mailbox, book: AddressBook) -> Expansion:
 
 def _is_own_mailbox(targets: tuple[Target, ...], mailbox: Mailbox, book: AddressBook) -> bool:
     """Whether a local address leads to the mailbox of its own user and nowhere else."""
-    return [(target.kind, target.value) for target in targets] == [
-        (TargetKind.MAILBOX, book.local.user_of(mailbox, book.is_user))
-    ]
+    if len(targets) != 1 or targets[0].kind is not TargetKind.MAILBOX:
+        return False
+    return targets[0].value == book.local.user_of(mailbox, book.is_user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +155,22 @@ class _Run:
 
     def address(self, mailbox: Mailbox, place: _Place) -> None:
         """An address, which another entry may stand for."""
-        entry = self.book.find(mailbox) if self.book.local.is_local(mailbox) else None
+        if not self.book.local.is_local(mailbox):
+            self.remote(mailbox, place)
+            return
+        entry = self.book.find(mailbox)
         if entry is None or entry.source == place.source:  # `bob: bob, bob@elsewhere` means his own mailbox
-            self.mailbox(mailbox, place)
+            self.user(mailbox, place)
         elif self.may_open(entry.source, str(mailbox), place):
             self.items(entry.items, _Place(entry.source, (*place.chain, entry.source)))
 
-    def mailbox(self, mailbox: Mailbox, place: _Place) -> None:
-        """An address that stands for itself."""
-        if not self.book.local.is_local(mailbox):
-            remote = self.book.local.qualify(mailbox)
-            self.add(Target(TargetKind.REMOTE, str(remote), place.source, remote))
-        elif (user := self.book.local.user_of(mailbox, self.book.is_user)) is not None:
+    def remote(self, mailbox: Mailbox, place: _Place) -> None:
+        remote = self.book.local.qualify(mailbox)
+        self.add(Target(TargetKind.REMOTE, str(remote), place.source, remote))
+
+    def user(self, mailbox: Mailbox, place: _Place) -> None:
+        """A local address that stands for itself."""
+        if (user := self.book.local.user_of(mailbox, self.book.is_user)) is not None:
             self.add(Target(TargetKind.MAILBOX, user, place.source))
         else:
             self.fault(str(mailbox), MAILBOX_UNKNOWN, f"there is no user {mailbox.local_part} here", place)
@@ -186,7 +190,8 @@ class _Run:
                 self.address(item.mailbox, place)
             case ItemKind.USER:
                 assert item.mailbox is not None
-                self.mailbox(item.mailbox, place)
+                is_local = self.book.local.is_local(item.mailbox)
+                (self.user if is_local else self.remote)(item.mailbox, place)
             case ItemKind.PIPE:
                 self.add(Target(TargetKind.PIPE, item.text, place.source))
             case ItemKind.FILE:

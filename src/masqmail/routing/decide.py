@@ -4,14 +4,18 @@
 Every route passed over has a reason in words for `masqmail queue show` and `masqmail explain`.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.routing.link import ALWAYS, LinkState, Verdict
-from masqmail.routing.pattern import first_match
+from masqmail.routing.pattern import first_match, is_about_domains
 from masqmail.routing.route import Route, RouteClass
 from masqmail.settings import Pattern
+
+#: So many answers a classifier remembers; when there are more it begins anew.
+MAX_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,52 @@ def classify(facts: MessageFacts, recipient: Mailbox, routes: Sequence[Route], g
     """Every route that is meant for this recipient of this message, in order, whatever the links do now."""
     names = tuple(route.name for route in routes if judge(route, facts, recipient) is None)
     return RouteClass(names, generation=generation)
+
+
+class Classifier:
+    """`classify` for one configuration, which remembers what it found.
+
+    Messages that differ only in what no route asks about have the same answer: of the size it matters which bounds
+    it keeps, of an address its domain where no pattern names a local-part.
+    """
+
+    def __init__(self, routes: Sequence[Route], generation: str) -> None:
+        conditions = [route.conditions for route in routes]
+        self._routes = tuple(routes)
+        self._generation = generation
+        self._bounds = sorted({one.max_size_bytes for one in conditions if one.max_size_bytes is not None})
+        self._sender = _what_matters(pattern for one in conditions for pattern in (*one.senders, *one.not_senders))
+        self._recipient = _what_matters(
+            pattern for one in conditions for pattern in (*one.recipients, *one.not_recipients)
+        )
+        self._known: dict[tuple[object, ...], RouteClass] = {}
+
+    def classify(self, facts: MessageFacts, recipient: Mailbox, mark: str = "") -> RouteClass:
+        """Every route that is meant for this recipient of this message, in order, whatever the links do now."""
+        key = (
+            self._sender(facts.reverse_path),
+            self._recipient(recipient),
+            facts.from_mailboxes,  # empty unless a route asks
+            bisect_left(self._bounds, facts.size_bytes),
+            mark,
+        )
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            found = classify(facts, recipient, self._routes, self._generation)
+            found = self._known[key] = found.marked(mark) if mark else found
+        return found
+
+
+def _what_matters(patterns: Iterable[Pattern]) -> Callable[[Mailbox | None], object]:
+    """What these patterns ask of an address: nothing, its domain, or all of it."""
+    patterns = tuple(patterns)
+    if not patterns:
+        return lambda mailbox: None
+    if is_about_domains(patterns):
+        return lambda mailbox: mailbox and mailbox.domain_key
+    return lambda mailbox: mailbox
 
 
 def choose(

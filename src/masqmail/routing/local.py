@@ -1,7 +1,7 @@
 """Which addresses are delivered on this host, and which user is meant by one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from masqmail.mail.address import Mailbox
 from masqmail.routing.pattern import first_match, glob
@@ -25,18 +25,24 @@ class LocalDomains:
     recipient_delimiter: str = ""
     match_case: bool = False
 
+    _names: frozenset[str] = field(init=False, repr=False, compare=False)  # the local domains without stars
+    _globs: tuple[Callable[[str], object], ...] = field(init=False, repr=False, compare=False)  # the others
+
+    def __post_init__(self) -> None:
+        domains = [domain.lower() for domain in self.domains]
+        names = frozenset(domain for domain in domains if not set(domain) & {"*", "?"})
+        object.__setattr__(self, "_names", names)
+        object.__setattr__(self, "_globs", tuple(glob(domain) for domain in domains if domain not in names))
+
     def qualify(self, mailbox: Mailbox) -> Mailbox:
         """The mailbox with a domain: a bare local-part gets the name of this host."""
         return mailbox if mailbox.domain else mailbox.with_domain(self.host_name)
 
     def is_local(self, mailbox: Mailbox) -> bool:
         """Whether the mailbox is on this host. Bare local-parts are; an address named as not local never is."""
-        qualified = self.qualify(mailbox)
-        if self._is_among(self.not_local_addresses, qualified):
+        if self._is_among(self.not_local_addresses, mailbox):
             return False
-        return (
-            not mailbox.domain or self._has_local_domain(mailbox) or self._is_among(self.local_addresses, qualified)
-        )
+        return not mailbox.domain or self._has_local_domain(mailbox) or self._is_among(self.local_addresses, mailbox)
 
     def is_rewritable(self, mailbox: Mailbox) -> bool:
         """Whether routes may show another address instead: it is of this host by its domain, or bare.
@@ -51,10 +57,14 @@ class LocalDomains:
 
     def names_of(self, mailbox: Mailbox) -> tuple[str, ...]:
         """The names a local mailbox may go by, the most exact first: whole, then without its detail."""
-        names = [mailbox.local_part]
-        if self.recipient_delimiter:
-            user = mailbox.local_part.partition(self.recipient_delimiter)[0]
-            if user and user != mailbox.local_part:
+        whole = mailbox.local_part
+        has_detail = self.recipient_delimiter and self.recipient_delimiter in whole
+        if not has_detail and (self.match_case or whole == whole.lower()):
+            return (whole,)  # as nearly always
+        names = [whole]
+        if has_detail:
+            user = whole.partition(self.recipient_delimiter)[0]
+            if user:
                 names.append(user)
         if not self.match_case:
             names = [spelling for name in names for spelling in (name, name.lower())]
@@ -65,7 +75,11 @@ class LocalDomains:
         return next((name for name in self.names_of(mailbox) if is_user(name)), None)
 
     def _has_local_domain(self, mailbox: Mailbox) -> bool:
-        return any(glob(domain.lower())(mailbox.domain_key) for domain in self.domains)
+        domain = mailbox.domain_key
+        return domain in self._names or any(fits(domain) for fits in self._globs)
 
     def _is_among(self, patterns: tuple[Pattern, ...], mailbox: Mailbox) -> bool:
-        return first_match(patterns, mailbox, match_case=self.match_case) is not None
+        """Whether one of these patterns means the mailbox, with our name where it has no domain."""
+        if not patterns:
+            return False
+        return first_match(patterns, self.qualify(mailbox), match_case=self.match_case) is not None

@@ -28,17 +28,20 @@ def matches(pattern: Pattern, mailbox: Mailbox | None, *, match_case: bool = Tru
     """Whether a mailbox, or None for the null reverse-path, is one the pattern means."""
     if mailbox is None or pattern == NULL:
         return mailbox is None and pattern in (NULL, EVERYTHING)
-    local_part, domain = _halves(pattern)
-    if domain != "*" and not glob(domain.lower())(mailbox.domain_key):
-        return False
-    if match_case:
-        return bool(glob(local_part)(mailbox.local_part))
-    return bool(glob(local_part.lower())(mailbox.local_part.lower()))
+    return _test_of(pattern, match_case)(mailbox)
 
 
 def first_match(patterns: Iterable[Pattern], mailbox: Mailbox | None, *, match_case: bool = True) -> Pattern | None:
     """The first of these patterns that matches."""
-    return next((pattern for pattern in patterns if matches(pattern, mailbox, match_case=match_case)), None)
+    for pattern in patterns:
+        if matches(pattern, mailbox, match_case=match_case):
+            return pattern
+    return None
+
+
+def is_about_domains(patterns: Iterable[Pattern]) -> bool:
+    """Whether none of these patterns tells two mailboxes of a domain apart."""
+    return all(pattern == NULL or _halves(pattern)[0] == "*" for pattern in patterns)
 
 
 def check_pattern(text: str) -> Pattern:
@@ -52,6 +55,23 @@ def check_pattern(text: str) -> Pattern:
         if not local_part or not domain:
             raise ValueError(f"{text!r} is no pattern: one side of the @ is empty; write `*` for anything")
     return Pattern(text)
+
+
+@lru_cache(_CACHED)
+def _test_of(pattern: Pattern, match_case: bool) -> Callable[[Mailbox], bool]:
+    """What a pattern asks of a mailbox; a half that is `*` asks nothing."""
+    local_part, domain = _halves(pattern)
+    fits_local_part = glob(local_part if match_case else local_part.lower())
+    fits_domain = glob(domain.lower())
+
+    def test(mailbox: Mailbox) -> bool:
+        if domain != "*" and not fits_domain(mailbox.domain_key):
+            return False
+        if local_part == "*":
+            return True
+        return bool(fits_local_part(mailbox.local_part if match_case else mailbox.local_part.lower()))
+
+    return test
 
 
 @lru_cache(_CACHED)

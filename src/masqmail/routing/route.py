@@ -77,6 +77,13 @@ class RouteClass:
     tried: frozenset[str] = field(default=frozenset())
     mark: str = ""
     generation: str = ""
+    _hash: int = field(init=False, repr=False, compare=False)  # asked for with every recipient
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.routes, self.tried, self.mark, self.generation)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def is_local(self) -> bool:

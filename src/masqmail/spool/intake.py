@@ -4,16 +4,17 @@ Whoever receives a message opens an `Incoming`, writes the octets as they come a
 when message and envelope are on stable storage. Nothing that the content holds raises before that.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, partial
+from typing import NamedTuple, Protocol
 
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.mail.envelope import Body, Envelope, Notify, Recipient
-from masqmail.mail.header import Field, split_fields
+from masqmail.mail.header import Field, field_names, split_fields
 from masqmail.mail.status import MAIL_LOOP, MESSAGE_TOO_BIG, STORAGE_FULL, Status
 from masqmail.mail.submission import Submission, fix_header, from_mailboxes, header_recipients
 from masqmail.mail.trace import count_hops, received_field
@@ -112,8 +113,7 @@ class IntakeSettings:
     max_hops: int = 50
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     """One message as it was announced."""
 
     envelope: Envelope
@@ -143,6 +143,8 @@ class Intake:
     settings: IntakeSettings
     on_received: Callable[..., None] = _say_nothing
     queue_ids: QueueIds = field(default_factory=QueueIds)
+    _timestamp: int = field(init=False, default=-1)
+    _local_time: datetime = field(init=False, default=datetime.min)
 
     def open(
         self,
@@ -169,6 +171,13 @@ class Intake:
             self,
             _Request(envelope, origin, header_recipients, header_notify, name, queue_only, queue_id, kind),
         )
+
+    def local_time(self, now: datetime) -> datetime:
+        """The second of this instant in local time; one value for all messages of a second."""
+        timestamp = int(now.timestamp())
+        if timestamp != self._timestamp:
+            self._timestamp, self._local_time = timestamp, now.replace(microsecond=0).astimezone()
+        return self._local_time
 
 
 class Incoming:
@@ -205,29 +214,45 @@ class Incoming:
         else:
             self._store(chunk)
 
-    async def finish(self) -> str:
-        """Stores the message and returns its queue ID when it is on stable storage.
+    def finish(self) -> asyncio.Future[str]:
+        """Stores the message. The future has its queue ID when it is on stable storage.
 
-        Raises `Refused`, or `SpoolBroken` when the storage itself failed; then nothing was stored.
+        Or it has `Refused`, or `SpoolBroken` when the storage itself failed; then nothing was stored. The message is
+        stored whether or not somebody still waits for the future.
         """
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             message, reports = self._complete()
-            await self._intake.spool.accept([message, *reports])
-        except SpoolFull:
+            stored = asyncio.ensure_future(self._intake.spool.accept([message, *reports]))
+        except Exception as error:
+            self._give_up(done, error)
+        else:
+            stored.add_done_callback(partial(self._stored, done, message))
+        return done
+
+    def _stored(self, done: asyncio.Future[str], message: NewMessage, stored: asyncio.Future[None]) -> None:
+        """The spool has answered."""
+        if stored.cancelled():
             self.discard()
-            raise Refused(STORAGE_FULL) from None
-        except BaseException:
-            self.discard()
-            raise
-        self._intake.on_received(
-            queue_id=message.queue_id,
-            reverse_path=show_path(message.reverse_path),
-            recipients=len(message.recipients),
-            size_bytes=self._size,
-            received_from=message.received_from,
-            protocol=message.protocol,
-        )
-        return message.queue_id
+            done.cancel()
+        elif error := stored.exception():
+            self._give_up(done, error)
+        else:
+            if not done.done():  # else whoever waited was cancelled
+                done.set_result(message.queue_id)
+            self._intake.on_received(
+                queue_id=message.queue_id,
+                reverse_path=show_path(message.reverse_path),
+                recipients=len(message.recipients),
+                size_bytes=self._size,
+                received_from=message.received_from,
+                protocol=message.protocol,
+            )
+
+    def _give_up(self, done: asyncio.Future[str], error: BaseException) -> None:
+        self.discard()
+        if not done.done():
+            done.set_exception(Refused(STORAGE_FULL) if isinstance(error, SpoolFull) else error)
 
     def discard(self) -> None:
         """Forgets what was received; harmless after `finish`."""
@@ -287,7 +312,8 @@ class Incoming:
         if self._refusal:
             raise Refused(self._refusal)
         request = self._request
-        if count_hops(header) > self._settings.max_hops:
+        names = field_names(header)
+        if count_hops(names) > self._settings.max_hops:
             raise Refused(MAIL_LOOP)
         now = self._intake.clock.now()
         queue_id = request.queue_id or self._intake.queue_ids.new(now)
@@ -299,7 +325,7 @@ class Incoming:
         if envelope.reverse_path and not envelope.reverse_path.domain:  # a user of this host
             reverse_path = envelope.reverse_path.with_domain(self._settings.host_name)
             envelope = replace(envelope, reverse_path=reverse_path)
-        header = self._with_trace(header, envelope, queue_id, now)
+        header = self._with_trace(header, names, envelope, queue_id, now)
         self._size = len(header) + 2 + (self._body.size_bytes if self._body else 0)  # as it is stored from here on
         facts = HeaderFacts(
             queue_id, header, self._size, now, request.origin, request.kind, request.queue_only, bad_recipients
@@ -309,14 +335,16 @@ class Incoming:
             raise Refused(NO_RECIPIENTS)
         return self._message(facts, envelope, resolution.recipients), resolution.reports
 
-    def _with_trace(self, header: bytes, envelope: Envelope, queue_id: str, now: datetime) -> bytes:
+    def _with_trace(
+        self, header: bytes, names: Sequence[bytes], envelope: Envelope, queue_id: str, now: datetime
+    ) -> bytes:
         """The header section as it is stored: completed if it is new, our trace field on top."""
         origin, host_name = self._request.origin, self._settings.host_name
-        local_time = now.astimezone()  # RFC 5322 §3.3 wants local time
+        local_time = self._intake.local_time(now)  # RFC 5322 §3.3 wants local time
         if origin.is_submission:
             originator = envelope.reverse_path or (Mailbox(origin.user, host_name) if origin.user else None)
             submission = Submission(originator, self._request.full_name, local_time, queue_id, host_name)
-            header = fix_header(header, submission)
+            header = fix_header(header, submission, names)
         received = received_field(
             clause=origin.received_clause,
             host_name=host_name,

@@ -12,6 +12,7 @@ LENGTH = 14
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TAIL_BITS = 25
 _TIME_BITS = 45  # milliseconds until the year 3084
+_ALL = (1 << (_TIME_BITS + _TAIL_BITS)) - 1
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)  # ten bits at a time
 
 
@@ -43,5 +44,8 @@ def derived_id(when: datetime, seed: bytes) -> str:
 
 
 def _format(value: int) -> str:
-    value &= (1 << (_TIME_BITS + _TAIL_BITS)) - 1
-    return "".join([_PAIRS[value >> shift & 1023] for shift in range(60, -1, -10)])
+    high, low = divmod(value & _ALL, 1 << 40)
+    return (
+        f"{_PAIRS[high >> 20]}{_PAIRS[high >> 10 & 1023]}{_PAIRS[high & 1023]}"
+        f"{_PAIRS[low >> 30]}{_PAIRS[low >> 20 & 1023]}{_PAIRS[low >> 10 & 1023]}{_PAIRS[low & 1023]}"
+    )

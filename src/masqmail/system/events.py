@@ -6,10 +6,15 @@ calls it has hidden the secrets. How events look on paper is decided in `logform
 
 import logging
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import RLock, get_ident
 from typing import TextIO
 
 from masqmail.system import logformat
-from masqmail.system.logformat import TRACE
+from masqmail.system.logformat import TRACE, Event
 
 # A message and its recipients
 MESSAGE_RECEIVED = "message received"
@@ -113,33 +118,108 @@ _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.I
 
 #: What `[log] level` and `[log] format` may be.
 LEVELS = tuple(_LEVELS)
-FORMATS = tuple(logformat.FORMATTERS)
+FORMATS = tuple(logformat.FORMATS)
 
 _logger = logging.getLogger("masqmail")
 
 
+class _Output:
+    """Writes events to a stream. What cannot be written is lost: no mail may wait for the log."""
+
+    def __init__(self, level: int, render: Callable[[Event], str], stream: TextIO) -> None:
+        self.level = level
+        self._render = render
+        self._stream = stream
+        self._lines: list[str] = []
+        self._lock = RLock()
+        self._flush_comes = False
+
+    def add(self, event: Event) -> None:
+        """Writes an event: later, with others, when it is harmless and told by the thread that gathers."""
+        line = self._render(event)
+        with self._lock:
+            self._lines.append(line)
+        if _gatherer is None or event.level >= logging.WARNING or get_ident() != _gatherer.thread:
+            self.flush()
+        elif not self._flush_comes:
+            self._flush_comes = True
+            _gatherer.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Writes what has gathered."""
+        with self._lock:
+            self._flush_comes = False
+            if not self._lines:
+                return
+            text = "\n".join(self._lines) + "\n"
+            self._lines.clear()
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):
+                pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Gatherer:
+    """The event loop in whose turns events gather, and its thread."""
+
+    call_soon: Callable[[Callable[[], None]], object]
+    thread: int
+
+
+_gatherer: _Gatherer | None = None
+
+#: Where events go; None until `configure`: then they are records of `logging`, for who brings handlers of his own.
+_output: _Output | None = None
+
+
 def emit(event: str, *, level: int = logging.INFO, exception: BaseException | None = None, **fields: object) -> None:
     """Reports an event. Fields that are None are left out; an `exception` adds its traceback."""
-    if _logger.isEnabledFor(level):
+    _tell(event, level, fields, exception)
+
+
+def _tell(event: str, level: int, fields: Mapping[str, object], exception: BaseException | None = None) -> None:
+    if _output is not None:
+        if level >= _output.level:
+            _output.add(Event(time.time(), level, event, fields, exception))
+    elif _logger.isEnabledFor(level):
         _logger.log(level, "%s", event, extra={"event": event, "fields": fields}, exc_info=exception)
 
 
 def is_tracing() -> bool:
     """Whether `trace` does anything, for callers with work to do before they call it."""
-    return _logger.isEnabledFor(TRACE)
+    return _logger.isEnabledFor(TRACE) if _output is None else _output.level <= TRACE
 
 
 def trace(direction: str, line: bytes, **fields: object) -> None:
     """Reports one protocol line, for example `trace("C:", b"QUIT", session_id=7)`. The caller hid the secrets."""
-    if _logger.isEnabledFor(TRACE):
-        fields |= {"direction": direction, "line": line.rstrip(b"\r\n")}
-        _logger.log(TRACE, "%s", PROTOCOL_LINE, extra={"event": PROTOCOL_LINE, "fields": fields})
+    if is_tracing():
+        _tell(PROTOCOL_LINE, TRACE, {**fields, "direction": direction, "line": line.rstrip(b"\r\n")})
 
 
 def configure(level: str, format: str, stream: TextIO | None = None) -> None:
-    """Sends events of `level` and above to `stream` (standard error) in a `format` of `FORMATS`."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(logformat.FORMATTERS[format]())
-    _logger.handlers[:] = [handler]
-    _logger.setLevel(_LEVELS[level])
-    _logger.propagate = False
+    """Sends events of `level` and above to `stream` (standard error) in a `format` of `FORMATS`.
+
+    What libraries tell `logging` is not touched.
+    """
+    global _output
+    _flush()
+    _output = _Output(_LEVELS[level], logformat.FORMATS[format], stream or sys.stderr)
+
+
+@contextmanager
+def gathering(call_soon: Callable[[Callable[[], None]], object]) -> Iterator[None]:
+    """Meanwhile all that is told in one turn of an event loop goes out in one write; warnings and worse at once."""
+    global _gatherer
+    _gatherer = _Gatherer(call_soon, get_ident())
+    try:
+        yield
+    finally:
+        _gatherer = None
+        _flush()
+
+
+def _flush() -> None:
+    if _output is not None:
+        _output.flush()

@@ -6,10 +6,13 @@ a line of the log.
 
 import json
 import logging
+import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 
 TRACE = 5  # below logging.DEBUG
 
@@ -17,59 +20,61 @@ _NAME_WIDTH = 20  # most event names fit, so that their fields stand in one colu
 _LEVEL_WORDS = {TRACE: "debug", logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
 #: Never written, should one get here by mistake.
 _SECRET_FIELDS = frozenset({"password", "secret", "token", "credentials"})
+_AMBIGUOUS = re.compile(r'[ "=\\]')
+#: A value that stands as it is: the quick way to what `_quoted` says of most.
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 
 
-def fields_of(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
-    """The fields that an event has a value for, in the order they were given."""
-    fields: Mapping[str, object] = getattr(record, "fields", {})
-    for name, value in fields.items():
-        if value is not None:
-            yield name, "***" if name in _SECRET_FIELDS else value
+@dataclass(slots=True)
+class Event:
+    """One event: `at` in seconds since 1970, a level of `logging`, its name and fields, and what went wrong."""
+
+    at: float
+    level: int
+    name: str
+    fields: Mapping[str, object]
+    exception: BaseException | None = None
 
 
-class TextFormatter(logging.Formatter):
+def as_text(event: Event) -> str:
     """`2026-11-21 00:01:57 info    message received     queue_id=1x5 size=1234`, times in UTC."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC)
-        return f"{at:%Y-%m-%d %H:%M:%S} {_level_word(record):<7} " + "\n".join(_lines(record))
+    return f"{_second(int(event.at))} {_level_word(event.level):<7} " + _lines(event, "\n")
 
 
-class JournalFormatter(logging.Formatter):
+def as_journal(event: Event) -> str:
     """The same without time and level, behind a syslog priority as sd-daemon(3) describes it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = f"<{_priority(record.levelno)}>"
-        return "\n".join(prefix + line for line in _lines(record))
+    prefix = f"<{_priority(event.level)}>"
+    return prefix + _lines(event, "\n" + prefix)
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object per event: `at`, `level`, `event`, its fields, and `traceback` after a fault of ours."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC)
-        document: dict[str, object] = {
-            "at": f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z",
-            "level": _level_word(record),
-            "event": record.getMessage(),
-        }
-        for name, value in fields_of(record):
-            document.setdefault(name, value if isinstance(value, bool | int | float) else plain(value))
-        if record.exc_info and record.exc_info[1]:
-            document["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return json.dumps(document, ensure_ascii=False)
+def as_json(event: Event) -> str:
+    """One JSON object: `at`, `level`, `event`, its fields, and `traceback` after a fault of ours."""
+    at = datetime.fromtimestamp(event.at, UTC)
+    document: dict[str, object] = {
+        "at": f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z",
+        "level": _level_word(event.level),
+        "event": event.name,
+    }
+    for name, value in event.fields.items():
+        if value is None:
+            continue
+        value = "***" if name in _SECRET_FIELDS else value
+        document.setdefault(name, value if isinstance(value, bool | int | float) else plain(value))
+    if event.exception:
+        document["traceback"] = _traceback(event.exception)
+    return json.dumps(document, ensure_ascii=False)
 
 
 #: The values of `[log] format`.
-FORMATTERS: dict[str, type[logging.Formatter]] = {
-    "text": TextFormatter,
-    "json": JsonFormatter,
-    "journal": JournalFormatter,
-}
+FORMATS: dict[str, Callable[[Event], str]] = {"text": as_text, "json": as_json, "journal": as_journal}
 
 
 def plain(value: object) -> str:
     """A field's value as text, not yet escaped."""
+    if type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
     match value:
         case bytes():
             return value.decode("utf-8", "backslashreplace")
@@ -94,25 +99,41 @@ def _escape_character(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _lines(record: logging.LogRecord) -> Iterator[str]:
-    fields = " ".join(f"{name}={_quoted(plain(value))}" for name, value in fields_of(record))
-    event = escape(record.getMessage())
-    yield f"{event:<{_NAME_WIDTH}} {fields}" if fields else event
-    if record.exc_info and record.exc_info[1]:
-        for line in "".join(traceback.format_exception(record.exc_info[1])).splitlines():
-            yield "  " + escape(line)
+def _lines(event: Event, separator: str) -> str:
+    """The event's line, with those of its traceback behind it."""
+    words = [f"{escape(event.name):<{_NAME_WIDTH}}"]
+    for name, value in event.fields.items():
+        if value is None:
+            continue
+        text = "***" if name in _SECRET_FIELDS else plain(value)
+        words.append(f"{name}={text}" if _PLAIN.fullmatch(text) else f"{name}={_quoted(text)}")
+    line = " ".join(words) if len(words) > 1 else words[0].rstrip()
+    if event.exception is None:
+        return line
+    traceback_lines = _traceback(event.exception).splitlines()
+    return separator.join((line, *("  " + escape(text) for text in traceback_lines)))
 
 
 def _quoted(text: str) -> str:
     """A value as it stands behind `name=`: in quotes when a reader could not see its end otherwise."""
-    if text and text.isprintable() and not any(character in ' "=\\' for character in text):
+    if text and text.isprintable() and not _AMBIGUOUS.search(text):
         return text
     doubled = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escape(doubled)}"'
 
 
-def _level_word(record: logging.LogRecord) -> str:
-    return _LEVEL_WORDS.get(record.levelno, "error")
+def _traceback(exception: BaseException) -> str:
+    return "".join(traceback.format_exception(exception))
+
+
+@lru_cache(2)
+def _second(timestamp: int) -> str:
+    """A second as text lines begin with it; many events share one."""
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _level_word(level: int) -> str:
+    return _LEVEL_WORDS.get(level, "error")
 
 
 def _priority(level: int) -> int:
