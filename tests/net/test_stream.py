@@ -46,6 +46,44 @@ async def test_a_silent_peer_is_a_timeout_after_which_receiving_goes_on(pair: Pa
     assert await server.receive(5) == b"late"
 
 
+async def test_who_watches_is_called_and_takes_without_waiting(pair: Pair) -> None:
+    client, server = pair
+    taken: list[bytes | None] = []
+    ended = anyio.Event()
+
+    def watcher() -> None:
+        taken.append(server.take())
+        if taken[-1] == b"":
+            ended.set()
+
+    assert server.take() is None
+    server.watch(watcher)
+    client.write(b"QUIT\r\n")
+    await client.aclose()
+    with anyio.fail_after(5):
+        await ended.wait()
+    assert b"".join(filter(None, taken)) == b"QUIT\r\n"
+    assert None not in taken
+    assert server.take() == b""
+    server.watch(None)
+
+
+async def test_who_watches_learns_that_the_connection_is_lost(pair: Pair) -> None:
+    client, _ = pair
+    lost = anyio.Event()
+
+    def watcher() -> None:
+        with pytest.raises(ConnectionLost):
+            client.take()
+        lost.set()
+
+    client.watch(watcher)
+    client.abort()
+    with anyio.fail_after(5):
+        await lost.wait()
+    client.watch(None)
+
+
 async def test_a_cancelled_receive_loses_nothing(pair: Pair) -> None:
     client, server = pair
     with anyio.move_on_after(0):

@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,14 +20,17 @@ from masqmail.mail.status import MAILBOX_UNKNOWN, RECIPIENT_OK, SENDER_OK, START
 from masqmail.net.errors import ConnectionLost
 from masqmail.net.fake import stream_pair
 from masqmail.net.listen import bind_tcp, bind_unix
-from masqmail.net.stream import Stream, connect, connect_unix
+from masqmail.net.stream import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Stream, attach, connect, connect_unix
 from masqmail.net.tls import client_context, server_context
 from masqmail.proto.sasl import Credentials
 from masqmail.proto.smtp.command import Mail
+from masqmail.proto.smtp.replies import LOGIN_FAILED
 from masqmail.proto.smtp.reply import ReplyParser
 from masqmail.proto.smtp.session import WAIT_SECONDS, Offers, Wait
+from masqmail.reception.clerk import accepted
+from masqmail.reception.conversation import EVENTS_IN_A_ROW
 from masqmail.reception.policy import Session, local_origin, network_origin
-from masqmail.reception.smtp import EVENTS_IN_A_ROW, LOGIN_FAILED, Service, accepted
+from masqmail.reception.smtp import Service
 from masqmail.routing.route import RouteClass
 from masqmail.settings import HostPort
 from masqmail.spool.api import NewRecipient, TargetKind
@@ -248,6 +252,123 @@ async def test_the_250_comes_only_after_the_commit(house: House) -> None:
     assert house.intake.stored
 
 
+async def test_the_next_message_is_read_while_the_last_one_is_stored(house: House) -> None:
+    house.intake.may_commit = anyio.Event()
+    client = await house.greeted()
+    client.stream.write((ENVELOPE + b"BDAT 4 LAST\r\nhi\r\n") * 3 + b"QUIT\r\n")
+    await until(lambda: len(house.intake.opened) == 3)
+    assert (await client.stream.receive(5)).count(b"\r\n") == 2
+    assert not house.intake.stored
+    house.intake.may_commit.set()
+    replies = [await client.reply() for _ in range(8)]
+    assert replies[0::3] == [str(accepted(name)) for name in ("q1", "q2", "q3")]
+    assert replies[-1] == "221 2.0.0 Goodbye"
+    assert await client.reply() == ""
+
+
+async def test_the_first_message_is_answered_first_though_the_second_is_stored_before_it(house: House) -> None:
+    house.intake.may_commit = slow = anyio.Event()
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"BDAT 0 LAST\r\n")
+    await until(lambda: bool(house.intake.opened))
+    await anyio.lowlevel.checkpoint()
+    house.intake.may_commit = anyio.Event()
+    house.intake.may_commit.set()
+    client.stream.write(ENVELOPE + b"BDAT 0 LAST\r\n")
+    await until(lambda: len(house.intake.stored) == 1)
+    slow.set()
+    assert [await client.reply() for _ in range(6)][2::3] == [str(accepted("q2")), str(accepted("q1"))]
+
+
+async def test_a_refusal_after_all_is_reported_for_the_message_it_belongs_to(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "masqmail")
+    house.intake.may_commit = anyio.Event()
+    house.intake.trouble = Refused(Status(554, "5.4.6", "In a loop"))
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"BDAT 0 LAST\r\nMAIL FROM:<next@example.org>\r\n")
+    await until(lambda: len(house.policy.asked) == 4)
+    house.intake.may_commit.set()
+    assert [await client.reply() for _ in range(4)][2:] == ["554 5.4.6 In a loop", str(SENDER_OK)]
+    (record,) = caplog.records
+    assert record.fields["reverse_path"] == "ann@example.org"  # type: ignore[attr-defined]
+
+
+async def test_what_is_stored_after_the_client_has_gone_ends_the_session(house: House) -> None:
+    house.intake.may_commit = anyio.Event()
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n.\r\n")
+    await until(lambda: bool(house.intake.opened))
+    client.stream.abort()
+    await anyio.lowlevel.checkpoint()
+    assert house.service._conversations
+    house.intake.may_commit.set()
+    await until(lambda: not house.service._conversations)
+    assert house.intake.stored
+
+
+async def test_who_has_closed_its_half_still_gets_its_replies(house: House) -> None:
+    house.intake.may_commit = anyio.Event()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    client, server = await attach(near), await attach(far)
+    house.tasks.start_soon(house._serve, server)
+    client.write(b"EHLO laptop\r\n" + ENVELOPE + b"DATA\r\n.\r\n")
+    near_socket = client._transport.get_extra_info("socket")
+    near_socket.shutdown(socket.SHUT_WR)
+    await until(lambda: bool(house.intake.opened))
+    house.intake.may_commit.set()
+    speaker = Client(client)
+    assert await last_reply(speaker, 6) == str(accepted("q1"))
+    assert await speaker.reply() == ""
+    client.abort()
+
+
+async def test_a_session_that_is_cancelled_forgets_what_is_being_stored(house: House) -> None:
+    house.intake.may_commit = anyio.Event()
+    client, server = stream_pair()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.service.handle, server)
+        speaker = Client(client)
+        await speaker.greet()
+        speaker.stream.write(ENVELOPE + b"DATA\r\n.\r\n")
+        await until(lambda: bool(house.intake.opened))
+        tasks.cancel_scope.cancel()
+    house.intake.may_commit.set()
+    await anyio.lowlevel.checkpoint()
+    assert not house.intake.stored
+    assert not house.service._conversations
+
+
+async def test_a_client_that_takes_no_replies_is_not_read_any_further(house: House) -> None:
+    client = await house.greeted()
+    count = WRITE_HIGH_BYTES // 50
+    client.stream._transport.pause_reading()
+    client.stream.write(b"MAIL FROM:<a@b.example>\r\nVRFY a\r\nRSET\r\n" * count)
+    client.stream.write(b"NOOP\r\n" * (READ_HIGH_BYTES // 6 + 1) * 3)
+    for _ in range(10 * count // EVENTS_IN_A_ROW):
+        await anyio.lowlevel.checkpoint()
+    assert client.stream._transport.get_write_buffer_size() > 0
+    client.stream._transport.resume_reading()
+    client.stream.write(b"QUIT\r\n")
+    while (reply := await client.reply())[:3] in ("250", "252"):
+        pass
+    assert reply == "221 2.0.0 Goodbye"
+
+
+async def test_a_client_that_takes_no_replies_for_too_long_is_sent_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await house.greeted()
+    client.stream._transport.pause_reading()
+    monkeypatch.setitem(WAIT_SECONDS, Wait.COMMAND, 0.0)
+    client.stream.write(b"HELP\r\n" * (2 * WRITE_HIGH_BYTES // 100))
+    await until(lambda: client.stream._at_end or not house.service._conversations)
+    client.stream.abort()
+
+
 async def test_replies_to_a_group_come_in_one_piece(house: House) -> None:
     client = await house.greeted()
     client.stream.write(ENVELOPE + b"NOOP\r\nDATA\r\n")
@@ -388,6 +509,40 @@ async def test_a_silent_client_is_sent_away(house: House, monkeypatch: pytest.Mo
     assert (await client.reply()).startswith("220")
     assert (await client.reply()).startswith("421 4.4.2")
     assert await client.reply() == ""
+
+
+async def test_half_a_command_does_not_get_more_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await house.greeted()
+    monkeypatch.setitem(WAIT_SECONDS, Wait.COMMAND, 0.0)  # from the next renewal on
+    client.stream.write(b"NO")
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+    assert await client.ask(b"OP\r\n") == "250 2.0.0 OK"
+    assert (await client.reply()).startswith("421 4.4.2")
+
+
+async def test_text_gets_more_time_with_each_piece(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    await last_reply(client, 3)
+    monkeypatch.setitem(WAIT_SECONDS, Wait.DATA, 0.0)
+    assert (await client.ask(b"text")).startswith("421 4.4.2")
+    assert house.intake.opened[0].is_discarded
+
+
+async def test_no_time_runs_while_the_client_waits_for_us(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.intake.may_commit = anyio.Event()
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"DATA\r\n")
+    await last_reply(client, 3)
+    monkeypatch.setitem(WAIT_SECONDS, Wait.DATA, 0.0)
+    client.stream.write(b"text\r\n.\r\n")
+    (conversation,) = house.service._conversations
+    await until(conversation._commits.__len__)
+    conversation._ring()
+    house.intake.may_commit.set()
+    assert await client.reply() == str(accepted("q1"))
+    assert await client.ask(b"NOOP\r\n") == "250 2.0.0 OK"
 
 
 # logging in

@@ -16,6 +16,7 @@ Each file runs as it is written, byte by byte, and pipelined: everything at once
 
 import ast
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -185,8 +186,10 @@ def _match(pattern: str, lines: list[str]) -> int:
 class Shell:
     """The smallest shell around the machine: decides by `Settings`, keeps every event and message."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, is_late: bool = False) -> None:
         self.settings = settings
+        self.is_late = is_late
+        self.late: deque[Status] = deque()  # verdicts on messages that `conclude` gives, one at a time
         self.server = Server(settings.offers())
         self.events: list[Event] = []
         self.messages: list[Message] = []
@@ -198,8 +201,19 @@ class Shell:
         self.server.receive(data)
         while (event := self.server.next_event()) is not None:
             self._note(event)
-            if (status := self._judge(event)) is not None:
+            if (status := self._judge(event)) is None:
+                continue
+            if not isinstance(event, End):
                 self.server.answer(status)
+            elif self.is_late:
+                self.late.append(status)
+            else:
+                self.server.conclude(status)
+
+    def conclude(self) -> None:
+        """Gives the oldest verdict that is late, and does what follows from it."""
+        self.server.conclude(self.late.popleft())
+        self.feed(b"")
 
     def _note(self, event: Event) -> None:
         """Keeps the event; joined with the one before it where only the slicing parts them."""

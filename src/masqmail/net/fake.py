@@ -17,7 +17,7 @@ class MemoryTransport(asyncio.Transport):
     counts as unsent.
     """
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
+    def __init__(self, protocol: Stream) -> None:
         super().__init__()
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()

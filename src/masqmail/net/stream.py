@@ -8,6 +8,8 @@ import os
 import socket
 import ssl
 import struct
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,6 +22,8 @@ from masqmail.settings import HostPort
 
 #: Reading pauses while this much waits for `receive`; a single read of the loop may come on top of it.
 READ_HIGH_BYTES = 256 * 1024
+#: What one read of the loop takes at most. For more than 128 KB malloc(3) asks the kernel each time.
+READ_BYTES = 64 * 1024
 WRITE_HIGH_BYTES = 256 * 1024
 WRITE_LOW_BYTES = 64 * 1024
 #: How long `aclose` waits until the last bytes are gone.
@@ -67,10 +71,24 @@ class Gate:
             self._waiter.set_result(result)
 
 
-class Stream(asyncio.Protocol):
+class _Landing(threading.local):
+    """Where bytes land before they are copied at their real size: one place for all streams of a loop.
+
+    Asyncio's own reading makes a new object of 256 KB for every few bytes that come.
+    """
+
+    def __init__(self) -> None:
+        self.place = memoryview(bytearray(READ_BYTES))
+
+
+_landing = _Landing()
+
+
+class Stream(asyncio.BufferedProtocol):
     """One connection. One task may read while another writes.
 
-    What arrived before a failure can still be received; the failure is raised behind it.
+    What arrived before a failure can still be received; the failure is raised behind it. Who has no task to wait
+    in `receive` gives a function to `watch` and uses `take`.
     """
 
     def __init__(self) -> None:
@@ -87,6 +105,7 @@ class Stream(asyncio.Protocol):
         self._failure: NetError | None = None
         self._is_full = False
         self._is_gone = False
+        self._watcher: Callable[[], None] | None = None
         self._readable = Gate()
         self._writable = Gate()
         self._gone = Gate()
@@ -108,11 +127,24 @@ class Stream(asyncio.Protocol):
         """
         if not self._inbox and not self._at_end and not self._failure:
             await self._wait_readable(timeout_seconds)
+        return self.take() or b""
+
+    def take(self) -> bytes | None:
+        """What `receive` would return or raise now; None when it would wait."""
         if self._inbox:
             return self._take_inbox()
         if self._failure:
             raise self._failure
-        return b""
+        return b"" if self._at_end else None
+
+    def watch(self, watcher: Callable[[], None] | None) -> None:
+        """Has a function called, from now on, whenever there may be something new to `take`."""
+        self._watcher = watcher
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that `drain` would wait, or raise."""
+        return self._is_full
 
     def write(self, data: bytes) -> None:
         """Sends, in one piece where the network allows; what cannot leave yet is buffered.
@@ -207,7 +239,14 @@ class Stream(asyncio.Protocol):
             self.local = _host_port(transport.get_extra_info("sockname"))
             _tune(sock)
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _landing.place
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_landing.place[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        """Bytes from the line."""
         if self._engine is not None:
             data = self._decrypt(data)
         if data:
@@ -215,13 +254,13 @@ class Stream(asyncio.Protocol):
             self._inbox_bytes += len(data)
             if self._inbox_bytes >= READ_HIGH_BYTES:
                 self._transport.pause_reading()
-            self._readable.open()
+            self._tell_reader()
 
     def eof_received(self) -> bool:
         self._at_end = True
         if self._engine is not None and not self._engine.is_ended:
             self.is_truncated = True
-        self._readable.open()
+        self._tell_reader()
         return True  # we may still have something to say
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -267,7 +306,7 @@ class Stream(asyncio.Protocol):
         self._flush()
         self._at_end = self._at_end or engine.is_ended
         if self._at_end or engine.is_established != was_established:
-            self._readable.open()
+            self._tell_reader()
         return plain
 
     def _flush(self) -> None:
@@ -283,8 +322,13 @@ class Stream(asyncio.Protocol):
         self._open_gates()
 
     def _open_gates(self) -> None:
-        self._readable.open()
         self._writable.open()
+        self._tell_reader()
+
+    def _tell_reader(self) -> None:
+        self._readable.open()
+        if self._watcher is not None:
+            self._watcher()
 
     def _read_last_words(self) -> None:
         """Reads what had arrived when a write failed: often the reply that says why (421, 552)."""

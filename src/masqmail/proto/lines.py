@@ -18,6 +18,7 @@ BAD_LINE_END = Status(500, "5.5.2", "Lines must end in CRLF, and a CR or LF alon
 ENDLESS_LINE = Status(421, "4.7.0", "Too much without an end of line, closing")
 
 _LINE_END = re.compile(rb"[\r\n]")
+_LONE_CR = re.compile(rb"\r[^\n]")  # faster than counting the pairs
 
 
 class LineBuffer:
@@ -42,7 +43,7 @@ class LineBuffer:
 
     def peek(self, size: int) -> bytes:
         """The beginning of the next line, as much as is there, without taking it. Raises as `take_line` does."""
-        if not self._skip():
+        if self._skipped_bytes is not None and not self._skip():
             return b""
         return self._data[self._start : self._start + size]
 
@@ -51,7 +52,7 @@ class LineBuffer:
 
         Raises `PeerError` for a bad line (500), and for one that goes on for ever (421).
         """
-        if not self._skip():
+        if self._skipped_bytes is not None and not self._skip():
             return None
         data, start = self._data, self._start
         match = _LINE_END.search(data, start + self._searched_bytes, start + max_bytes + 1)
@@ -77,7 +78,9 @@ class LineBuffer:
 
     def take_all(self) -> bytes:
         """All bytes that are there."""
-        return self.take(len(self))
+        data = self._data[self._start :] if self._start else self._data
+        self._data, self._start = b"", 0
+        return data
 
     def _bad_line(self, status: Status, judged: int) -> PeerError:
         self._start = judged
@@ -87,8 +90,7 @@ class LineBuffer:
 
     def _skip(self) -> bool:
         """Drops the rest of a bad line; true when there is none any more."""
-        if self._skipped_bytes is None:
-            return True
+        assert self._skipped_bytes is not None
         end = self._data.find(b"\r\n", self._start)
         if end < 0:  # a CR at the end may be half of it
             stop = len(self._data) - (1 if len(self) and self._data.endswith(b"\r") else 0)
@@ -116,13 +118,15 @@ class TextCheck:
         self.ends_in_cr = False  # decided by the byte that follows, or by the end of the text
 
     def feed(self, text: bytes) -> None:
-        """Judges more text; counting keeps it fast."""
+        """Judges more text: no CR stands without its LF, and there are no more LFs than CRs."""
         if not text:
             return
-        pairs = text.count(b"\r\n") + (self.ends_in_cr and text[0] == 0x0A)
-        returns = text.count(b"\r") + self.ends_in_cr
+        if self.ends_in_cr and text[0] != 0x0A:
+            self.is_clean = False
+        pairs = self.ends_in_cr + text.count(b"\r")
         self.ends_in_cr = text[-1] == 0x0D
-        if not text.count(b"\n") == pairs == returns - self.ends_in_cr or b"\0" in text:
+        pairs -= self.ends_in_cr
+        if text.count(b"\n") != pairs or _LONE_CR.search(text) or b"\0" in text:
             self.is_clean = False
 
     def finish(self) -> None:

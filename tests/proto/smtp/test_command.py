@@ -1,14 +1,17 @@
 """Command lines to values, and what is refused with which reply."""
 
+import re
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Body, Notify, Recipient, Ret
+from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
+from masqmail.proto.smtp import command as command_module
 from masqmail.proto.smtp.command import (
     MAX_AUTH_LINE_BYTES,
     MAX_ENVELOPE_LINE_BYTES,
@@ -195,9 +198,9 @@ def test_a_path_of_256_octets_is_the_longest() -> None:
         (b"", MAX_LINE_BYTES),
         (b"NOOP ", MAX_LINE_BYTES),
         (b"MAIL", MAX_LINE_BYTES),
-        (b"mail ", MAX_ENVELOPE_LINE_BYTES),
+        (b"MAIL ", MAX_ENVELOPE_LINE_BYTES),
         (b"RCPT ", MAX_ENVELOPE_LINE_BYTES),
-        (b"Auth ", MAX_AUTH_LINE_BYTES),
+        (b"AUTH ", MAX_AUTH_LINE_BYTES),
     ],
 )
 def test_some_commands_may_be_longer(start: bytes, limit: int) -> None:
@@ -221,6 +224,38 @@ def test_a_trace_never_shows_what_might_be_a_secret(line: bytes, shown: bytes) -
 
 def test_the_repr_of_auth_hides_the_initial_response() -> None:
     assert "AGFubgBzZXNhbWU" not in repr(Auth("PLAIN", b"AGFubgBzZXNhbWU="))
+
+
+def outcome(line: bytes) -> Command | Status:
+    try:
+        return parse_command(line)
+    except PeerError as error:
+        return error.status
+
+
+NOWHERE = re.compile("(?!)")
+
+addresses = st.one_of(
+    st.text(alphabet="aZ0._-!'@<>\"\\ :ä", max_size=20),
+    st.builds("{}@{}".format, st.text(alphabet="aB0_.+", max_size=70), st.text(alphabet="aB0.-_", max_size=12)),
+    st.builds("a@{}".format, st.integers(240, 260).map("b".__mul__)),
+)
+
+
+@given(
+    st.sampled_from(["MAIL FROM:<", "MAIL from:<", "RCPT TO:<", "RCPT To:<", "RCPT FROM:<", "MAIL FROM: <"]),
+    addresses,
+    st.sampled_from([">", "", ">x", "> ", "> SIZE=5", "> NOTIFY=NEVER", ">  BODY=8BITMIME SIZE=1", "> SMTPUTF8"]),
+)
+@example("MAIL FROM:<", "ann@example.org", "> SIZE=5")
+@example("RCPT TO:<", "b" * 64 + "@example.org", ">")
+@example("RCPT TO:<", "b" * 65 + "@example.org", ">")
+def test_the_short_way_for_plain_paths_comes_to_the_same_result(start: str, address: str, end: str) -> None:
+    line = f"{start}{address}{end}".encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_module, "_PLAIN_PATH", NOWHERE)
+        long_way = outcome(line)
+    assert outcome(line) == long_way
 
 
 @given(st.binary(max_size=80) | st.text(alphabet='MAILFROMRCPTO:<>@\\" abc.=+;', max_size=80).map(str.encode))

@@ -7,9 +7,10 @@ import pytest
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Body as BodyType
 from masqmail.mail.envelope import Envelope, Notify, Recipient, Ret
-from masqmail.mail.status import OK, RECIPIENT_OK, SENDER_OK, SHUTTING_DOWN, TIMED_OUT, Status
+from masqmail.mail.status import LOCAL_ERROR, OK, RECIPIENT_OK, SENDER_OK, SHUTTING_DOWN, TIMED_OUT, Status
 from masqmail.proto.errors import UsageError
 from masqmail.proto.lines import MAX_SKIPPED_BYTES
+from masqmail.proto.smtp import machine
 from masqmail.proto.smtp import server as server_module
 from masqmail.proto.smtp.command import Mail, Rcpt
 from masqmail.proto.smtp.replies import AUTHENTICATED
@@ -75,7 +76,7 @@ def test_a_message_is_announced_with_its_whole_envelope_and_then_streamed() -> N
     assert server.next_event() == End()
     assert server.next_event() is None
     assert server.take_output() == b""  # NOOP waits for the verdict
-    server.answer(OK.with_text("Stored"))
+    server.conclude(OK.with_text("Stored"))
     assert server.next_event() is None
     assert server.take_output() == b"250 2.0.0 Stored\r\n250 2.0.0 OK\r\n"
     assert server.state is State.READY
@@ -111,6 +112,83 @@ def test_a_pipelined_command_waits_for_the_verdict_before_it() -> None:
     assert isinstance(server.next_event(), Rcpt)
 
 
+def handed_out(server: Server, count: int = 1) -> None:
+    """Goes on with the server until so many messages are complete, without a verdict on them."""
+    while count:
+        match server.next_event():
+            case Mail():
+                server.answer(SENDER_OK)
+            case Rcpt():
+                server.answer(RECIPIENT_OK)
+            case Begin():
+                server.answer(OK)
+            case End():
+                count -= 1
+            case None:
+                raise AssertionError("it waits for something")
+
+
+MESSAGE = ENVELOPE + b"BDAT 4 LAST\r\nhi\r\n"
+REPLIES = b"250 2.1.0 Sender OK\r\n250 2.1.5 Recipient OK\r\n"
+
+
+def test_the_next_message_is_read_before_the_verdict_and_the_replies_stay_in_order() -> None:
+    server = greeted()
+    server.receive(MESSAGE + b"RSET\r\n" + MESSAGE)
+    handed_out(server, 2)
+    assert server.owes_verdicts
+    assert server.take_output() == REPLIES
+    server.conclude(LOCAL_ERROR)
+    assert server.take_output() == b"451 4.3.0 Local error, try again later\r\n250 2.0.0 OK\r\n" + REPLIES
+    server.conclude(OK)
+    assert server.take_output() == b"250 2.0.0 OK\r\n"
+    assert not server.owes_verdicts
+
+
+@pytest.mark.parametrize(
+    "line", [b"NOOP", b"EHLO again", b"QUIT", b"STARTTLS", b"AUTH PLAIN AGEAYg==", b"what?", b"x", b"DATAX"]
+)
+def test_what_is_no_part_of_a_message_waits_for_the_verdict(line: bytes) -> None:
+    server = greeted()
+    server.receive(MESSAGE + line + b"\r\n")
+    handed_out(server)
+    server.take_output()
+    assert server.next_event() is None
+    assert server.is_blocked
+    server.conclude(OK)
+    assert server.take_output() == b"250 2.0.0 OK\r\n"
+    assert not server.is_blocked
+    assert server.next_event() is not None or server.take_output()
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_OWED_MESSAGES", 3), ("MAX_OWED_BYTES", 9)])
+def test_only_so_much_is_read_ahead(monkeypatch: pytest.MonkeyPatch, bound: str, value: int) -> None:
+    monkeypatch.setattr(machine, bound, value)
+    server = greeted()
+    server.receive(MESSAGE * 4)
+    handed_out(server, 3)
+    assert server.next_event() is None
+    assert server.is_blocked
+    server.conclude(OK)
+    handed_out(server)
+
+
+def test_an_end_of_ours_comes_behind_the_verdicts() -> None:
+    server = greeted()
+    server.receive(MESSAGE)
+    handed_out(server)
+    server.close(SHUTTING_DOWN)
+    assert server.take_output() == REPLIES
+    server.conclude(OK)
+    assert server.take_output().startswith(b"250 2.0.0 OK\r\n421 4.3.2")
+
+
+def test_long_lines_are_for_commands_in_any_case() -> None:
+    shell = Shell(Settings())
+    shell.feed(b"EHLO laptop\r\nmail from:<ann@example.org> envid=" + b"x" * 1000 + b"\r\n")
+    assert shell.server.take_output().endswith(b"501 5.5.4 ENVID needs a value of at most 100 bytes\r\n")
+
+
 @pytest.mark.parametrize("ending", [b"RSET\r\n", b"EHLO again\r\n", b"QUIT\r\n", b"GET / HTTP/1.0\r\n"])
 def test_a_message_in_chunks_that_is_given_up_is_discarded(ending: bytes) -> None:
     server = with_recipient()
@@ -128,7 +206,7 @@ def test_a_message_without_fault_is_not_discarded() -> None:
     server.next_event()
     server.answer(OK)
     assert [server.next_event() for _ in range(3)] == [Body(b"hi"), Body(b"\r\n"), End()]
-    server.answer(OK)
+    server.conclude(OK)
     assert server.next_event() is None
 
 
@@ -212,6 +290,8 @@ def test_an_accepted_message_restores_patience() -> None:
 def test_an_answer_that_nobody_asked_for_is_our_mistake() -> None:
     with pytest.raises(UsageError):
         greeted().answer(OK)
+    with pytest.raises(UsageError):
+        greeted().conclude(OK)
 
 
 def test_an_answer_is_taken_once() -> None:
@@ -309,6 +389,17 @@ def test_a_trace_has_every_line_but_the_secrets() -> None:
         b"C: NOOP",
         b"S: 250 2.0.0 OK",
     ]
+
+
+def test_a_trace_has_the_replies_in_the_order_in_which_they_leave() -> None:
+    lines: list[bytes] = []
+    server = Server(OFFERS, trace=lambda direction, line: lines.append(direction.encode() + b" " + line))
+    server.receive(b"HELO x\r\n" + MESSAGE + b"RSET\r\n")
+    handed_out(server)
+    assert server.next_event() is None
+    assert lines[-1] == b"C: RSET"
+    server.conclude(OK.with_text("Stored"))
+    assert lines[-2:] == [b"S: 250 2.0.0 Stored", b"S: 250 2.0.0 OK"]
 
 
 def test_the_machine_waits_for_what_comes_next() -> None:

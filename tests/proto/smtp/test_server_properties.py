@@ -1,6 +1,6 @@
 """What holds for every input: slices never matter, the table is never left, nothing is raised."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,11 +35,34 @@ def play(pieces: Sequence[bytes]) -> tuple[object, ...]:
     return shell.events, output, server.state, server.wait, server.protocol, server.is_idle
 
 
+def play_late(pieces: Sequence[bytes], patience: Iterator[int]) -> tuple[object, ...]:
+    """The same, but verdicts on messages come only after so many pieces, or when there is no other way on."""
+    shell = Shell(new_settings(), is_late=True)
+    output, left = shell.server.take_output(), next(patience, 0)
+    for piece in pieces:
+        while shell.late and (left <= 0 or shell.server.is_blocked):
+            shell.conclude()
+            left = next(patience, 0)
+        left -= 1
+        shell.feed(piece)
+        output += shell.server.take_output()
+    while shell.late:
+        shell.conclude()
+    output += shell.server.take_output()
+    return [message.content for message in shell.messages], output, shell.server.state, shell.server.wait
+
+
 def transaction(text: bytes) -> bytes:
     return b"EHLO x\r\nMAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n" + text + b"\r\n.\r\n"
 
 
+ENDS = (b"BDAT 4 LAST\r\nhi\r\n", b"DATA\r\nhi\r\n.\r\n", b"BDAT 2\r\nhi", b"BDAT 3 LAST\r\na\nb")
 inputs = st.lists(st.sampled_from(PIECES), max_size=25).map(b"".join)
+MESSAGES = (
+    b"EHLO x\r\n",
+    *[b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\n" + end for end in ENDS],
+    b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<refused@example.net>\r\nBDAT 4 LAST\r\nhi\r\n",
+)
 texts = st.text(alphabet="ab.\r\n\0", max_size=60).map(str.encode)
 
 
@@ -52,6 +75,11 @@ def test_any_slicing_gives_the_same_events_and_replies(data: bytes, cuts: list[i
 def test_any_slicing_of_a_message_gives_the_same_events_and_replies(text: bytes, cuts: list[int]) -> None:
     data = transaction(text) + b"NOOP\r\n"
     assert play(slices(data, cuts)) == play([data])
+
+
+@given(st.lists(st.sampled_from([*PIECES, *MESSAGES]), max_size=25), st.lists(st.integers(1, 8), max_size=25))
+def test_late_verdicts_change_nothing_that_the_client_can_see(pieces: list[bytes], patience: list[int]) -> None:
+    assert play_late(pieces, iter(patience)) == play_late(pieces, iter(()))
 
 
 @settings(max_examples=30)
@@ -97,12 +125,17 @@ class AnySession(RuleBasedStateMachine):
         match event:
             case Begin():
                 assert not self.is_open
-            case Body() | End():
+            case Body():
                 assert self.is_open
-            case Discard():
+            case Discard() | End():
                 assert self.is_open
                 self.is_open = False
         self.asked = event
+
+    @precondition(lambda self: self.server.owes_verdicts)
+    @rule(status=st.sampled_from([OK, LOCAL_ERROR]))
+    def conclude(self, status: Status) -> None:
+        self.server.conclude(status)
 
     @precondition(lambda self: self.is_asked)
     @rule(status=st.sampled_from([OK, LOCAL_ERROR, Status(550, "5.7.1", "No")]))
@@ -113,8 +146,6 @@ class AnySession(RuleBasedStateMachine):
         self.is_asked = False
         if isinstance(self.asked, Begin):
             self.is_open = status.is_success
-        elif isinstance(self.asked, End):
-            self.is_open = False
 
     @invariant()
     def states_follow_the_table(self) -> None:

@@ -56,6 +56,8 @@ class Verb(Enum):
     STARTTLS = "STARTTLS"
     AUTH = "AUTH"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and each command is looked up by its verb
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
@@ -133,12 +135,23 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # What may stand in a trace field without quoting; names of computers in homes keep to no RFC.
 _HELO_NAME = re.compile(r"[A-Za-z0-9_.:\[\]!#$%&'*+/=?^`{|}~-]+")
 _SOURCE_ROUTE = re.compile(r"@[^@,:<> ]+(?:,@[^@,:<> ]+)*:(?=.)")  # RFC 5321 §4.1.2
+# The paths that nearly everybody writes, read at one go; all others take the long way, to the same result.
+_PLAIN_PATH = re.compile(
+    r"(FROM:|TO:)<(?=[^@]{1,64}@)((?>[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*))"
+    r"@((?>[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*))>",
+    re.ASCII,
+)
 _QUOTED_PATH = re.compile(r'<[^"<>]*"(?:[^"\\]|\\.)*"[^">]*>')
 _BDAT = re.compile(r"(\d{1,20})(?: +(LAST))?", re.ASCII | re.IGNORECASE)
 _AUTH = re.compile(r"([A-Za-z0-9_-]{1,20})(?: +(\S+))?")  # RFC 4422 §3.1
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})
 _SUBMIT_PARAMETERS = _MAIL_PARAMETERS | XSUBMIT_PARAMETERS
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
+_LONG_LINES = {
+    b"MAIL ": MAX_ENVELOPE_LINE_BYTES,
+    b"RCPT ": MAX_ENVELOPE_LINE_BYTES,
+    b"AUTH ": MAX_AUTH_LINE_BYTES,
+}
 _HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"})
 _UNOFFERED = frozenset(
     {"EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "LHLO", "BURL", "XCLIENT", "XFORWARD"}
@@ -146,11 +159,8 @@ _UNOFFERED = frozenset(
 
 
 def max_line_bytes(start: bytes) -> int:
-    """How long a command line may be, without its CRLF, that begins with these five bytes."""
-    verb = start.upper()
-    if verb in (b"MAIL ", b"RCPT "):
-        return MAX_ENVELOPE_LINE_BYTES
-    return MAX_AUTH_LINE_BYTES if verb == b"AUTH " else MAX_LINE_BYTES
+    """How long a command line may be, without its CRLF, whose first five bytes in upper case are these."""
+    return _LONG_LINES.get(start, MAX_LINE_BYTES)
 
 
 def parse_command(line: bytes, *, with_xsubmit: bool = False) -> Command:
@@ -158,13 +168,13 @@ def parse_command(line: bytes, *, with_xsubmit: bool = False) -> Command:
 
     Raises `PeerError` with the reply for everything else.
     """
-    if _CONTROL.search(line):
-        raise PeerError(SYNTAX_ERROR)
     try:
-        text = line.decode("utf-8").rstrip(_BLANKS)
+        text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise PeerError(SYNTAX_ERROR) from None
-    name, _, arguments = text.partition(" ")
+    if not text.isprintable() and _CONTROL.search(line):
+        raise PeerError(SYNTAX_ERROR)
+    name, _, arguments = text.rstrip(_BLANKS).partition(" ")
     name = name.upper()
     if (parser := (_SUBMIT_PARSERS if with_xsubmit else _PARSERS).get(name)) is not None:
         return parser(arguments)
@@ -215,8 +225,7 @@ def _vrfy(arguments: str) -> Command:
 
 
 def _mail(arguments: str, known: frozenset[str] = _MAIL_PARAMETERS) -> Command:
-    path, rest = _split_path(arguments, "FROM:", BAD_REVERSE_PATH)
-    reverse_path = _read_mailbox(path, BAD_REVERSE_PATH) if path else None
+    reverse_path, rest = _read_path(arguments, "FROM:", BAD_REVERSE_PATH)
     if not rest:
         return _checked(Mail(reverse_path))
     given = read.parse_parameters(rest)
@@ -245,14 +254,26 @@ def _checked(mail: Mail) -> Mail:
 
 
 def _rcpt(arguments: str) -> Command:
-    path, rest = _split_path(arguments, "TO:", BAD_FORWARD_PATH)
-    mailbox = _read_mailbox(path, BAD_FORWARD_PATH)
+    mailbox, rest = _read_path(arguments, "TO:", BAD_FORWARD_PATH)
+    if mailbox is None:
+        raise PeerError(BAD_FORWARD_PATH)
     if not rest:
         return Rcpt(Recipient(mailbox))
     given = read.parse_parameters(rest)
     read.refuse_others(given, _RCPT_PARAMETERS)
     notify = read.read_notify(given["NOTIFY"]) if "NOTIFY" in given else None
     return Rcpt(Recipient(mailbox, notify, read.read_orcpt(given["ORCPT"]) if "ORCPT" in given else ""))
+
+
+def _read_path(arguments: str, keyword: str, status: Status) -> tuple[Mailbox | None, str]:
+    """The mailbox between the angle brackets, None when they are empty, and the parameters behind them."""
+    plain = _PLAIN_PATH.match(arguments)
+    if plain is not None and plain[1] == keyword and plain.end() - plain.end(1) <= MAX_PATH_BYTES:
+        rest = arguments[plain.end() :]
+        if not rest or rest[0] == " ":
+            return Mailbox(plain[2], plain[3]), rest
+    path, rest = _split_path(arguments, keyword, status)
+    return _read_mailbox(path, status) if path else None, rest
 
 
 def _split_path(arguments: str, keyword: str, status: Status) -> tuple[str, str]:

@@ -9,8 +9,10 @@ Mail(reverse_path=Mailbox(local_part='ann', domain='example.org'), size_bytes=No
 >>> server.answer(SENDER_OK)
 
 The shell pulls one event at a time and answers those that ask (see `session`); a pipelined command waits for the
-verdict on the one before it (RFC 2920 §3.2). Replies pile up until `take_output`, so that one batch of commands
-costs one write. Whatever a client sends is answered: no exception but `UsageError` leaves the machine.
+verdict on the one before it (RFC 2920 §3.2). Only the verdict on a complete message may come later, with
+`conclude`: the next message is read meanwhile, and the replies stay in order. Replies pile up until `take_output`,
+so that one batch of commands costs one write. Whatever a client sends is answered: no exception but `UsageError`
+leaves the machine.
 """
 
 from collections.abc import Callable
@@ -53,7 +55,6 @@ from masqmail.proto.smtp.session import (
     Authenticate,
     Begin,
     Close,
-    End,
     Offers,
     StartTls,
     State,
@@ -62,9 +63,12 @@ from masqmail.proto.smtp.session import (
 )
 from masqmail.proto.smtp.transaction import Chunk, Transaction
 
-MAX_BAD_COMMANDS = 20  # ours: lines that make no sense, between two accepted messages
+MAX_BAD_COMMANDS = 20  # ours: lines that make no sense, between two complete messages
 MAX_FAILED_LOGINS = 5  # ours, in one session
 MAX_DISCARDED_BYTES = 1 << 30  # ours: how much of a message that is too big we read until its end
+
+#: What may be read while the verdict on an earlier message is to come: what makes up the next message.
+_READ_AHEAD = frozenset({b"MAIL ", b"RCPT ", b"DATA\r", b"BDAT ", b"RSET\r"})
 
 _LAST_WORDS = frozenset({ENDLESS_LINE, NOT_SMTP, BAD_CHUNK_SIZE})  # nothing behind these can be trusted
 
@@ -105,11 +109,6 @@ class Server(Machine):
                 self._reply(status)
             case Begin():
                 self._begin_text(status)
-            case End():
-                if status.is_success:
-                    self._bad_commands = 0
-                self._go_on()
-                self._reply(status)
             case Authenticate():
                 self._end_login(status)
             case _:
@@ -157,7 +156,13 @@ class Server(Machine):
     def _read_command(self) -> bool:
         lines, line = self._lines, b""
         try:
-            taken = lines.take_line(max_line_bytes(lines.peek(5)))
+            start = lines.peek(5).upper()
+            if not start:
+                return False
+            if self._owed and (start not in _READ_AHEAD or self._owes_too_much()):
+                self._is_held = True
+                return False
+            taken = lines.take_line(max_line_bytes(start))
             if taken is None:
                 return False
             line = taken
@@ -264,10 +269,11 @@ class Server(Machine):
             self._reply(status)
 
     def _read_data(self) -> bool:
-        if not len(self._lines):
+        data = self._lines.take_all()
+        if not data:
             return False
         transaction = self._open_transaction
-        rest = transaction.read_data(self._lines.take_all())
+        rest = transaction.read_data(data)
         if transaction.size_bytes > MAX_DISCARDED_BYTES + self._offers.max_size_bytes:
             self._reply(MESSAGE_TOO_BIG)
             self._hang_up()
@@ -278,10 +284,10 @@ class Server(Machine):
 
     def _end_data(self, transaction: Transaction) -> None:
         self.wait = Wait.COMMAND
-        if (status := transaction.refusal) is None:
-            self._ask(End())
-            return
         self._go_on()
+        if (status := transaction.refusal) is None:
+            self._complete(transaction)
+            return
         self._reply(status)
         if transaction.is_end_doubtful:
             self._hang_up()
@@ -328,17 +334,16 @@ class Server(Machine):
 
     def _end_chunk(self, chunk: Chunk) -> None:
         """All octets of a chunk are there: the reply to it."""
-        command = chunk.command
-        if chunk.refusal is None:
-            transaction = self._open_transaction
+        command, transaction = chunk.command, self._transaction
+        if chunk.refusal is None and transaction is not None:
             if command.is_last:
                 transaction.end_chunks()
             if (status := transaction.refusal) is not None:
                 self._refuse_chunk(chunk, status)
-        if chunk.refusal is None and command.is_last:
-            self._ask(End())
-            return
         self._go_on()
+        if chunk.refusal is None and command.is_last and transaction is not None:
+            self._complete(transaction)
+            return
         self._reply(chunk.refusal or OK.with_text(f"{command.size_bytes} octets received"))
 
     def _refuse_chunk(self, chunk: Chunk, status: Status) -> None:
@@ -429,6 +434,11 @@ class Server(Machine):
         self.state = self._next
         if self.state is State.READY:
             self._transaction = None
+
+    def _complete(self, transaction: Transaction) -> None:
+        """All of a message is there, and nothing is wrong with it as far as we can see."""
+        self._bad_commands = 0
+        self._hand_out(transaction.size_bytes)
 
     def _hang_up(self) -> None:
         """After the reply that was just given nothing more is read."""

@@ -25,6 +25,8 @@ class State(Enum):
     BROKEN = "broken"  # a chunk was refused, and with it the message (RFC 3030 §2); the client may not know yet
     CLOSED = "closed"  # nothing is read any more
 
+    __hash__ = object.__hash__  # as Verb.__hash__
+
 
 _ANYWHERE = (State.START, State.READY, State.MAIL, State.RCPT, State.CHUNKS, State.BROKEN)
 
@@ -114,6 +116,8 @@ class Wait(Enum):
     TLS = "tls"  # the shell begins TLS; plain bytes must not come any more
     NOTHING = "nothing"  # the session is over
 
+    __hash__ = object.__hash__  # as Verb.__hash__
+
 
 #: How long the shell lets the client take. RFC 5321 §4.5.3.2.7 asks for five minutes; a log-in is done by a
 #: program that has its response ready.
@@ -127,7 +131,7 @@ WAIT_SECONDS = {
 }
 
 
-# What the machine tells the shell. Those marked with * want an `answer`.
+# What the machine tells the shell. Those marked with * want an `answer` before anything else happens.
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """* The message is complete. The answer is its final reply."""
+    """The message is complete. Its final reply is given with `conclude`, while the session goes on."""
 
 
 @dataclass(frozen=True, slots=True)

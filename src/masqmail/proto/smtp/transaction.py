@@ -26,8 +26,8 @@ class Transaction:
         self._max_size_bytes = max_size_bytes
         self._events = events
         self._check = TextCheck()
-        self._data = DataReader(self._check)
-        self._chunks = ChunkReader(self._check)
+        self._data: DataReader | None = None  # these two from the first piece of text on
+        self._chunks: ChunkReader | None = None
 
     def envelope(self) -> Envelope:
         mail = self.mail
@@ -43,11 +43,12 @@ class Transaction:
     @property
     def is_end_doubtful(self) -> bool:
         """See `DataReader.is_end_doubtful`."""
-        return self._data.is_end_doubtful
+        return self._data is not None and self._data.is_end_doubtful
 
     def read_data(self, data: bytes) -> bytes | None:
         """What follows DATA; once the text has ended returns what stands behind it."""
-        text, rest = self._data.feed(data)
+        reader = self._data = self._data or DataReader(self._check)
+        text, rest = reader.feed(data)
         self.size_bytes += len(text)
         self._keep(text)
         return rest
@@ -57,12 +58,13 @@ class Transaction:
 
     def read_chunk(self, data: bytes) -> None:
         """Octets of a chunk."""
-        self._chunks.feed(data)
+        reader = self._chunks = self._chunks or ChunkReader(self._check)
+        reader.feed(data)
         self._keep(data)
 
     def end_chunks(self) -> None:
         """The last chunk is complete."""
-        self._keep(self._chunks.finish())
+        self._keep(self._chunks.finish() if self._chunks else b"")
 
     def give_up(self) -> None:
         """The message will not be completed."""
