@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,6 +17,14 @@ SENDMAIL = ROOT / "scripts" / "sendmail"
 TEXT = b"To: ann@example.org\n\nhello\n"
 
 
+def install(prefix: Path, name: str = "sendmail") -> Path:
+    """The command as an installer places it: beside the interpreter that runs these tests."""
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "src").symlink_to(ROOT / "src")
+    (prefix / "bin" / "python3").symlink_to(sys.executable)
+    return Path(shutil.copy(SENDMAIL, prefix / "bin" / name))
+
+
 class Host:
     """A configuration with its folders, and a way to run sendmail there."""
 
@@ -25,10 +34,11 @@ class Host:
         self.socket = folder / "submit.sock"
         self.pickup = folder / "spool" / "pickup"
         self.pickup.mkdir(parents=True)
+        self.starter = install(folder / "prefix")
 
     def run(self, *words: str, text: bytes = TEXT, umask: int = 0o022) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-IS", SENDMAIL, *words],
+            [self.starter, *words],
             input=text,
             capture_output=True,
             env={"MASQMAIL_CONFIG": str(self.config), "PATH": os.environ["PATH"]},
@@ -148,7 +158,10 @@ def test_many_recipients_do_not_block_both_sides(host: Host) -> None:
 def test_verbose_shows_the_conversation_but_not_the_message(host: Host) -> None:
     with SubmitServer(host.socket):
         done = host.run("-v", "ann")
-    assert done.stdout.startswith(b"<<< 220 gw ESMTP\n>>> EHLO localhost\n<<< 250-gw\n<<< 250 XSUBMIT\n>>> MAIL")
+    assert done.stdout.startswith(
+        b">>> EHLO localhost\n>>> MAIL FROM:<> BODY=8BITMIME XSELF\n>>> RCPT TO:<ann>\n<<< 220"
+    )
+    assert done.stdout.endswith(b">>> BDAT 30 LAST\n>>> QUIT\n<<< 250 2.0.0 OK\n<<< 250 2.0.0 OK\n")
     assert b"hello" not in done.stdout
 
 
@@ -237,16 +250,11 @@ def test_bs_without_a_daemon_speaks_smtp_too(host: Host) -> None:
     ],
 )
 def test_other_jobs_are_done_by_the_program_beside_us(host: Host, tmp_path: Path, words: str, expected: str) -> None:
-    beside = tmp_path / "bin"
-    beside.mkdir()
-    program = beside / "masqmail"
+    starter = install(tmp_path)
+    program = starter.with_name("masqmail")
     program.write_text('#!/bin/sh\necho "$*"\n')
     program.chmod(0o755)
-    starter = beside / "sendmail"
-    starter.write_text(
-        f"import sys\nsys.path.append({str(ROOT / 'src')!r})\nfrom masqmail.cli.sendmail import main\nmain()\n"
-    )
-    done = subprocess.run([sys.executable, "-IS", starter, *words.split()], capture_output=True, check=False)
+    done = subprocess.run([starter, *words.split()], capture_output=True, check=False)
     assert done.stdout.decode() == f"{expected}\n"
 
 
@@ -265,12 +273,43 @@ def test_the_installed_file_starts_by_itself(host: Host) -> None:
     assert done.stdout.startswith("sendmail (MasqMail) ")
 
 
+def test_it_knows_the_name_it_was_called_by(tmp_path: Path) -> None:
+    done = subprocess.run([install(tmp_path, "newaliases")], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("link", ["../prefix/bin/sendmail", "sendmail-of-masqmail"])
+def test_it_finds_the_package_through_links(host: Host, tmp_path: Path, link: str) -> None:
+    (tmp_path / "usr").mkdir()
+    (tmp_path / "usr" / "sendmail-of-masqmail").symlink_to(host.starter)
+    (tmp_path / "usr" / "sendmail").symlink_to(link)
+    done = subprocess.run([tmp_path / "usr" / "sendmail", "--version"], capture_output=True, check=False)
+    assert done.stdout.startswith(b"sendmail (MasqMail) ")
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_it_finds_an_editable_install_by_its_pth_file(host: Host, end: str) -> None:
+    prefix = host.starter.parent.parent
+    (prefix / "src").unlink()
+    packages = prefix / "lib" / "python3.99" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "_editable_impl_masqmail.pth").write_text(f"{ROOT / 'src'}{end}")
+    assert host.run("--version").stdout.startswith(b"sendmail (MasqMail) ")
+
+
+def test_a_package_that_is_nowhere_is_a_sentence(host: Host) -> None:
+    (host.starter.parent.parent / "src").unlink()
+    done = host.run("ann")
+    assert done.returncode != 0
+    assert done.stderr.startswith(b"sendmail: cannot find the masqmail package near ")
+
+
 @pytest.mark.slow
 def test_the_file_is_on_stable_storage_before_exit_0(host: Host, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    command = ["strace", "-f", "-o", str(trace), "-e", "trace=openat,write,fsync,sync,exit_group", sys.executable]
+    command = ["strace", "-f", "-o", str(trace), "-e", "trace=openat,write,fsync,sync,exit_group"]
     subprocess.run(
-        [*command, "-IS", SENDMAIL, "ann"],
+        [*command, host.starter, "ann"],
         input=TEXT,
         env={"MASQMAIL_CONFIG": str(host.config)},
         check=True,

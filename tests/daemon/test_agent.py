@@ -13,6 +13,7 @@ import pytest
 
 from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.agent import ParentAgent, ThreadAgent
+from masqmail.daemon.parent_payload import decode_job, encode_outcome
 from masqmail.delivery.job import Content, LocalMethod
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover
 from masqmail.mail.status import OK
@@ -53,7 +54,7 @@ async def next_request(parent: socket.socket) -> tuple[wire.Request, list[int]]:
 
 
 def reply(parent: socket.socket, request: wire.Request) -> None:
-    parent.send(wire.pack_reply(request.number, wire.encode_outcome(DELIVERED)))
+    parent.send(wire.pack_reply(request.number, encode_outcome(DELIVERED)))
 
 
 # --- threads
@@ -138,7 +139,7 @@ async def test_the_parent_gets_the_job_and_the_content(
         delivery = asyncio.create_task(agent.deliver(BOB, content))
         request, descriptors = await next_request(pair[1])
         assert request.verb is wire.Verb.DELIVER
-        assert wire.decode_job(request.payload) == BOB
+        assert decode_job(request.payload) == BOB
         assert [os.pread(descriptor, 100, 0) for descriptor in descriptors] == parts
         for descriptor in descriptors:
             os.close(descriptor)
@@ -162,7 +163,7 @@ async def test_replies_in_another_order_find_their_requests(pair: tuple[socket.s
         for _ in range(3):
             request, descriptors = await next_request(pair[1])
             os.close(descriptors[0])
-            requests[wire.decode_job(request.payload).target] = request
+            requests[decode_job(request.payload).target] = request
         for user in ("c", "a", "b"):
             reply(pair[1], requests[user])
     assert done == ["c", "a", "b"]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masqmail.daemon import parent_wire as wire
+from masqmail.daemon.parent_payload import decode_job, decode_outcome, encode_job, encode_outcome
 from masqmail.delivery.job import LocalJob
 from masqmail.delivery.variables import Variables
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
@@ -35,24 +36,24 @@ JOB = LocalJob(TargetKind.MAILBOX, "bob", "0a.1", Variables(user="bob"))
 
 @given(JOBS)
 def test_a_job_comes_out_as_it_went_in(job: LocalJob) -> None:
-    assert wire.decode_job(wire.encode_job(job)) == job
+    assert decode_job(encode_job(job)) == job
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_an_outcome_comes_out_as_it_went_in(outcome: Outcome) -> None:
-    assert wire.decode_outcome(wire.encode_outcome(outcome)) == outcome
+    assert decode_outcome(encode_outcome(outcome)) == outcome
 
 
 def test_the_words_of_a_program_are_made_plain_and_short() -> None:
     deferred = Deferred(Status(451, "4.3.0", "a\0b\n" + "x" * 5000), Culprit.LOCAL, "a\0b\n" + "x" * 5000)
-    outcome = wire.decode_outcome(wire.encode_outcome(deferred))
+    outcome = decode_outcome(encode_outcome(deferred))
     assert isinstance(outcome, Deferred)
     assert (len(outcome.reason), outcome.reason[:5], outcome.status.text[:5]) == (1000, "a b x", "a b x")
 
 
 def test_no_local_delivery_is_never_tried() -> None:
     with pytest.raises(TypeError):
-        wire.encode_outcome(NotTried(Culprit.LINK, ""))
+        encode_outcome(NotTried(Culprit.LINK, ""))
 
 
 def test_requests_and_replies_have_numbers() -> None:
@@ -77,12 +78,12 @@ def test_requests_and_replies_have_numbers() -> None:
 def test_a_job_with_anything_odd_is_refused(change: dict[str, object]) -> None:
     values = {**asdict(JOB), "kind": "mailbox", **change}
     with pytest.raises(wire.WireError):
-        wire.decode_job(json.dumps(values).encode())
+        decode_job(json.dumps(values).encode())
 
 
 @given(st.binary(max_size=200) | st.text(max_size=50).map(lambda text: json.dumps([text]).encode()))
 def test_garbage_is_refused(garbage: bytes) -> None:
-    for read in (wire.decode_job, wire.decode_outcome):
+    for read in (decode_job, decode_outcome):
         with pytest.raises(wire.WireError):
             read(garbage)
     try:
@@ -93,4 +94,4 @@ def test_garbage_is_refused(garbage: bytes) -> None:
 
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(wire.WireError):
-        wire.decode_job(b"[" * 30000)
+        decode_job(b"[" * 30000)

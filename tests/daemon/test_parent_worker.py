@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.daemon.parent_wire import encode_job
+from masqmail.daemon.parent_payload import encode_job
 from masqmail.daemon.parent_worker import carry_out, check_source
 from masqmail.delivery.files import NotUsable
 from masqmail.mail.outcome import Culprit, Deferred

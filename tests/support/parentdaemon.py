@@ -20,8 +20,9 @@ from typing import Any
 from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.agent import ParentAgent
 from masqmail.daemon.parent import run_as_root
-from masqmail.daemon.parent_loop import ParentSettings
-from masqmail.delivery.job import Content, LocalJob, LocalMethod
+from masqmail.daemon.parent_payload import decode_outcome, encode_job
+from masqmail.daemon.parent_settings import ParentSettings
+from masqmail.delivery.job import Content, LocalJob
 from masqmail.mail.outcome import Outcome
 from masqmail.settings import HostPort
 from masqmail.spool.api import TargetKind
@@ -48,9 +49,15 @@ def load_settings() -> ParentSettings:
     return ParentSettings(
         user="masqmail",
         group="",
-        local=local.settings(directory, methods={"carol": LocalMethod.MAILDIR}, pipe_timeout_seconds=5.0),
+        host_name="gateway.example",
+        alias_user="alias",
+        mailbox=("mbox", f"{directory}/mail/${{user}}"),
+        mailboxes={"carol": ("maildir", f"{directory}/mail/${{user}}.d")},
+        pipe_timeout_seconds=5.0,
         alias_files=(f"{directory}/aliases",),
-        listen=(FREE, HostPort("127.0.0.1", 1)) if not (directory / "moved").exists() else (),
+        listen={str(FREE): (FREE.host, FREE.port), "127.0.0.1:1": ("127.0.0.1", 1)}
+        if not (directory / "moved").exists()
+        else {},
         secret_files=(f"{directory}/secret", f"{directory}"),
         directories=((f"{directory}/spool", 0o711),),
     )
@@ -167,7 +174,7 @@ def garbage(channel: socket.socket) -> Any:
     read_end, _ = os.pipe()
     os.write(memfd, b"Subject: one\r\n\r\nbody\r\n")
     deliver = struct.pack("!QB", 1, wire.Verb.DELIVER)
-    good = wire.encode_job(mailbox("bob"))
+    good = encode_job(mailbox("bob"))
     variables = json.loads(good)["variables"]
     for packet, descriptors in [
         (b"x", []),
@@ -199,7 +206,7 @@ def garbage(channel: socket.socket) -> Any:
         if number == 2:
             faults.append([payload.decode("utf-8", "replace"), opened])
             continue
-        outcomes.append(show(wire.decode_outcome(payload)).partition(":")[0])
+        outcomes.append(show(decode_outcome(payload)).partition(":")[0])
         if number != 1:
             return {"outcomes": outcomes, "faults": faults}
 

@@ -1,11 +1,11 @@
 """Talks to the running daemon over its control socket: HTTP and JSON."""
 
+import _socket
 import json
-import socket
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
-from urllib.parse import quote, urlencode
+
+from masqmail.cli.answer import Answer, HalfAnswer
 
 #: The daemon may stay silent for so long: when it is asked for something, and while it works on a long queue.
 ASKING_SECONDS = 60.0
@@ -31,22 +31,6 @@ class Refused(Exception):
         self.status = status
 
 
-class _UnixConnection(HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost")
-        self._path = path
-        self._seconds = timeout
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._seconds)
-        try:
-            self.sock.connect(self._path)
-        except OSError as error:
-            self.close()
-            raise NotRunning(f"MasqMail is not running: nobody answers at {self._path} ({error.strerror})") from None
-
-
 class Daemon:
     """One running daemon, by the path of its control socket.
 
@@ -62,8 +46,8 @@ class Daemon:
 
     def stream(self, *parts: str, **query: str) -> Iterator[bytes]:
         """The bytes of an answer, piece by piece."""
-        given = {name: value for name, value in query.items() if value}
-        return self._ask("GET", parts, f"?{urlencode(given)}" if given else "", None, ASKING_SECONDS)
+        given = "&".join(f"{name}={_escaped(value)}" for name, value in query.items() if value)
+        return self._ask("GET", parts, f"?{given}" if given else "", None, ASKING_SECONDS)
 
     def post(self, *parts: str, **document: object) -> Any:
         """Does something and returns what came of it."""
@@ -86,22 +70,44 @@ class Daemon:
     def _ask(
         self, method: str, parts: tuple[str, ...], query: str, document: dict[str, object] | None, seconds: float
     ) -> Iterator[bytes]:
-        target = "/v1/" + "/".join(quote(part, safe="") for part in parts) + query
-        content = json.dumps(document) if document is not None else None
-        connection = _UnixConnection(self.path, seconds)
+        target = "/v1/" + "/".join(map(_escaped, parts)) + query
+        connection = self._connect(seconds)
         try:
-            connection.request(method, target, content, {"Connection": "close"})
-            with connection.getresponse() as response:
-                if response.status >= 400:
-                    raise Refused(response.status, _reason(response))
-                while piece := response.read1(PIECE_BYTES):
-                    yield piece
-                if response.length:
-                    raise BrokenOff(_HALF)
-        except (OSError, HTTPException) as error:
-            raise _broken_off(error) from None
+            connection.sendall(_request(method, target, document))
+            answer = Answer(lambda: connection.recv(PIECE_BYTES))
+            if answer.status >= 400:
+                raise Refused(answer.status, _reason(answer))
+            yield from answer.pieces()
+        except TimeoutError:
+            raise BrokenOff("MasqMail runs, but does not answer") from None
+        except (OSError, HalfAnswer):
+            raise BrokenOff(_HALF) from None
         finally:
             connection.close()
+
+    def _connect(self, seconds: float) -> _socket.socket:
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        connection.settimeout(seconds)
+        try:
+            connection.connect(self.path)
+        except OSError as error:
+            connection.close()
+            raise NotRunning(f"MasqMail is not running: nobody answers at {self.path} ({error.strerror})") from None
+        return connection
+
+
+def _request(method: str, target: str, document: dict[str, object] | None) -> bytes:
+    content = json.dumps(document).encode() if document is not None else b""
+    head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+def _escaped(text: str) -> str:
+    """A text as a part of a path or query, RFC 3986 §2.1."""
+    return "".join(
+        chr(octet) if octet < 128 and (chr(octet).isalnum() or octet in b"-._~") else f"%{octet:02X}"
+        for octet in text.encode(errors="surrogateescape")
+    )
 
 
 def _parse(data: bytes) -> Any:
@@ -111,14 +117,9 @@ def _parse(data: bytes) -> Any:
         raise BrokenOff("MasqMail's answer makes no sense; is it another version?") from None
 
 
-def _broken_off(error: Exception) -> BrokenOff:
-    if isinstance(error, TimeoutError):
-        return BrokenOff("MasqMail runs, but does not answer")
-    return BrokenOff(_HALF)
-
-
-def _reason(response: HTTPResponse) -> str:
+def _reason(answer: Answer) -> str:
+    content = b"".join(answer.pieces())
     try:
-        return str(json.loads(response.read())["error"])
+        return str(json.loads(content)["error"])
     except (ValueError, KeyError, TypeError):
-        return response.reason
+        return answer.reason

@@ -7,13 +7,12 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from masqmail.cli import show as render
 from masqmail.cli import text
 from masqmail.cli.client import NotRunning, Refused
-from masqmail.cli.settings import checked_configuration, configuration, daemon
+from masqmail.cli.settings import configuration, daemon
 
 if TYPE_CHECKING:
     from masqmail.config.model import Configuration
@@ -22,19 +21,15 @@ if TYPE_CHECKING:
 
 def serve(options: argparse.Namespace) -> int:
     """Runs the daemon until SIGTERM or SIGINT."""
-    from masqmail.config.surroundings import Surroundings
-    from masqmail.daemon.serve import serve as run
+    from masqmail.cli.serve import serve as run
 
-    surroundings = Surroundings.of_this_process()  # before root is given up
-
-    def load() -> "Configuration":
-        return checked_configuration(options, surroundings)
-
-    return run(load(), load)
+    return run(options.config or "")
 
 
 def check(options: argparse.Namespace) -> int:
     """Prints every fault of the configuration, then advice; `--show` the effective settings."""
+    from dataclasses import asdict
+
     from masqmail.config.check import examine
     from masqmail.config.show import show
     from masqmail.config.surroundings import Surroundings

@@ -15,9 +15,13 @@ import sys
 from masqmail import __version__
 from masqmail.cli.sendmail_message import Message
 from masqmail.cli.sendmail_options import USAGE, Options, UsageError, parse
-from masqmail.cli.sendmail_pickup import leave
 from masqmail.cli.sendmail_places import Place, find_places
 from masqmail.cli.sendmail_session import Conversation, Rejected, Unavailable, write_all
+
+
+def start() -> None:
+    """Runs the command and ends the process without taking the interpreter apart, which nobody would wait for."""
+    os._exit(main())  # everything was written with os.write: there is no buffer to flush
 
 
 def main() -> int:
@@ -74,6 +78,8 @@ def submit(options: Options, places: list[Place]) -> int:
 
 def leave_for_later(options: Options, message: Message, places: list[Place]) -> int:
     """The way without a daemon."""
+    from masqmail.cli.sendmail_pickup import leave
+
     place = next((place for place in places if os.path.isdir(place.pickup)), places[0])
     try:
         leave(place.pickup, options, message)

@@ -49,18 +49,20 @@ class Conversation:
     def offer(self, options: Options) -> None:
         """Everything before the message. Raises `Unavailable`, or `Rejected` when one command was refused.
 
-        It waits for each verdict on a recipient: when one of them is refused, nobody gets the message.
+        It waits for each verdict on a recipient: when one of them is refused, nobody gets the message. Nothing else
+        is waited for: EHLO and the first commands are sent before the greeting is read, as XSUBMIT allows.
         """
-        self._expect(b"220")
-        self._send([b"EHLO localhost"])
-        if b"XSUBMIT" not in self._expect(b"250").upper():
-            raise Rejected("the mail server does not know XSUBMIT; is it another version?", os.EX_TEMPFAIL)
         notify = f" NOTIFY={options.notify}".encode() if options.notify else b""
         commands = [mail_command(options)]
         commands += [b"RCPT TO:<%s>%s" % (recipient, notify) for recipient in options.recipients]
+        self._send([b"EHLO localhost", *commands[:_RCPT_GROUP]])
+        self._expect(b"220")
+        if b"XSUBMIT" not in self._expect(b"250").upper():
+            raise Rejected("the mail server does not know XSUBMIT; is it another version?", os.EX_TEMPFAIL)
         for start in range(0, len(commands), _RCPT_GROUP):
             group = commands[start : start + _RCPT_GROUP]
-            self._send(group)
+            if start:
+                self._send(group)
             for command in group:
                 self._expect(b"25", command)
 
@@ -82,11 +84,12 @@ class Conversation:
             ) from None
 
     def close(self) -> None:
-        """Waits for the answer to QUIT; nothing depends on it any more."""
-        try:
-            self._reply()
-        except Unavailable:
-            pass
+        """Shows the answer to QUIT where it is wanted; nothing depends on it any more."""
+        if self._verbose:
+            try:
+                self._reply()
+            except Unavailable:
+                pass
         self._socket.close()
 
     def copy(self) -> None:

@@ -1,16 +1,14 @@
 """Finds the configuration a command was given, and the daemon it belongs to.
 
-Reading the whole configuration takes longer than most commands; what only talks to the daemon finds its socket as
-`sendmail` does. The modules of `masqmail.config` are therefore imported where they are needed.
+What only talks to the daemon finds its socket as `sendmail` does, without reading the whole configuration.
 """
 
 import argparse
 import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masqmail.cli.client import Daemon
+from masqmail.cli.configuration import load_named
 from masqmail.cli.sendmail_places import find_places
 
 if TYPE_CHECKING:
@@ -18,35 +16,9 @@ if TYPE_CHECKING:
     from masqmail.config.surroundings import Surroundings
 
 
-class ConfigurationFaulty(Exception):
-    """The configuration cannot be used; `faults` are lines for a person."""
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
 def configuration(options: argparse.Namespace, surroundings: "Surroundings | None" = None) -> "Configuration":
     """The configuration named by `--config`, by MASQMAIL_CONFIG, or at its default place."""
-    from masqmail.config.load import ConfigError, Surroundings, load
-
-    try:
-        return load(
-            Path(options.config).absolute() if options.config else None,
-            surroundings or Surroundings.of_this_process(),
-        )
-    except ConfigError as error:
-        raise ConfigurationFaulty([str(fault) for fault in error.faults]) from error
-
-
-def checked_configuration(options: argparse.Namespace, surroundings: "Surroundings") -> "Configuration":
-    """The same with the files it names looked at too, as a daemon needs it."""
-    from masqmail.config.check import examine
-
-    found = configuration(options, surroundings)
-    if faults := examine(found, surroundings).faults:
-        raise ConfigurationFaulty([str(fault) for fault in faults])
-    return found
+    return load_named(options.config or "", surroundings)
 
 
 def daemon(options: argparse.Namespace) -> Daemon:

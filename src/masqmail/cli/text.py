@@ -1,7 +1,6 @@
 """How the commands write for people: aligned, short, in colour on a terminal."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -80,12 +79,18 @@ def table(rows: Iterable[Sequence[str]], *, indent: str = "") -> str:
 
 def _wrapped(text: str, left: int) -> list[str]:
     """A text in lines that fit beside what stands `left` of it."""
-    room = shutil.get_terminal_size().columns - left if sys.stdout.isatty() else 0
+    room = _terminal_columns() - left if sys.stdout.isatty() else 0
     if room < _NARROWEST or len(text) <= room:
         return [text]
     import textwrap
 
     return textwrap.wrap(text, room, break_on_hyphens=False)
+
+
+def _terminal_columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def count(number: int, noun: str) -> str:

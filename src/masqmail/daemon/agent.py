@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from masqmail.daemon import parent_wire as wire
+from masqmail.daemon.parent_payload import decode_outcome, encode_job
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.job import Content, LocalJob
 from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, from_os_error, local_error, plan_for
@@ -80,8 +81,8 @@ class ParentAgent:
     async def deliver(self, job: LocalJob, content: Content) -> Outcome:
         """Has one job carried out. When it is cancelled, the parent goes on and its reply is dropped."""
         try:
-            payload, _ = await self._ask(wire.Verb.DELIVER, wire.encode_job(job), _descriptors(content))
-            return wire.decode_outcome(payload)
+            payload, _ = await self._ask(wire.Verb.DELIVER, encode_job(job), _descriptors(content))
+            return decode_outcome(payload)
         except OSError as error:
             return from_os_error(error)
         except Exception as error:

@@ -5,7 +5,6 @@ name, is refused; the loop goes on whatever the daemon sends. When as much is be
 the daemon's next request stays in the socket.
 """
 
-import logging
 import os
 import selectors
 import signal
@@ -14,38 +13,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.parent_open import open_listeners, open_secret
 from masqmail.daemon.parent_pool import WorkerPool
-from masqmail.daemon.parent_worker import work
-from masqmail.delivery.local import FindAccount, LocalSettings, local_error
-from masqmail.settings import HostPort
-from masqmail.system import events
+from masqmail.daemon.parent_settings import ParentSettings, read_in_child
+
+if TYPE_CHECKING:
+    from masqmail.delivery.local import FindAccount
 
 MARGIN_SECONDS = 120.0  # what a delivery may take besides the time of a pipe: locks, a slow disk
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@dataclass(frozen=True, slots=True)
-class ParentSettings:
-    """What the configuration lets the parent do. Nothing else can be asked of it.
-
-    The daemon becomes `user` and `group` (empty: the user's own). `directories` are made for it, with these
-    modes, when they are missing. `secret_files` are those it may read though they are root's.
-    """
-
-    user: str
-    group: str
-    local: LocalSettings
-    alias_files: tuple[str, ...] = ()
-    listen: tuple[HostPort, ...] = ()
-    secret_files: tuple[str, ...] = ()
-    directories: tuple[tuple[str, int], ...] = ()
 
 
 class Parent:
@@ -54,15 +33,17 @@ class Parent:
     def __init__(
         self,
         channel: socket.socket,
+        wake: socket.socket,
         daemon: int,
-        load_settings: Callable[[], ParentSettings],
         settings: ParentSettings,
-        find_account: FindAccount,
+        load_settings: Callable[[], ParentSettings],
+        find_account: "FindAccount",
     ) -> None:
         self._channel: socket.socket | None = channel
+        self._wake = wake
         self._daemon = daemon
-        self._load_settings = load_settings
         self._settings = settings
+        self._load_settings = load_settings
         self._find_account = find_account
         self._replies: deque[tuple[bytes, list[int]]] = deque()
         self._status: int | None = None  # of the daemon, when it has ended
@@ -71,11 +52,7 @@ class Parent:
 
     def serve(self) -> int:
         """Returns the daemon's exit status; 128 and the signal's number when one ended it."""
-        wake, waker = socket.socketpair()
-        waker.setblocking(False)
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)  # its number arrives at `wake`
-        signal.set_wakeup_fd(waker.fileno())
+        wake = self._wake
         self._selector.register(wake, selectors.EVENT_READ, lambda: self._pass_on(wake.recv(64)))
         pidfd = os.pidfd_open(self._daemon)
         self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._reap_daemon(pidfd))
@@ -100,17 +77,17 @@ class Parent:
                 os.kill(self._daemon, signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
 
     def _reload(self) -> None:
-        try:
-            self._settings = self._load_settings()
-        except Exception as error:
-            events.emit(events.CONFIGURATION_REFUSED, level=logging.ERROR, reason=str(error))
+        """What cannot be used leaves the old settings in force; the child that read it has said why."""
+        with suppress(OSError):
+            self._settings = read_in_child(self._load_settings, self._refuse) or self._settings
+
+    def _refuse(self, error: Exception) -> None:
+        self._report("CONFIGURATION_REFUSED", str(error))
 
     def _reap_daemon(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)
         os.close(pidfd)
-        _, status = os.waitpid(self._daemon, 0)
-        code = os.waitstatus_to_exitcode(status)
-        self._status = code if code >= 0 else 128 - code
+        self._status = wait_for(self._daemon)
 
     # --- requests
 
@@ -164,26 +141,45 @@ class Parent:
                 assert_never(request.verb)
 
     def _complain(self, reason: str) -> None:
-        events.emit(events.INTERNAL_ERROR, level=logging.ERROR, reason=f"the daemon sent its parent {reason}")
+        self._report("INTERNAL_ERROR", f"the daemon sent its parent {reason}")
+
+    def _report(self, event: str, reason: str) -> None:
+        """Reports an error; as long as there is none to report, nothing that can is in memory."""
+        from logging import ERROR
+
+        from masqmail.system import events
+
+        events.configure(self._settings.log_level, self._settings.log_format)
+        events.emit(getattr(events, event), level=ERROR, reason=reason)
 
     def _start_worker(self, request: wire.Request, descriptors: Sequence[int]) -> None:
+        from masqmail.daemon.parent_worker import local_settings, work  # many hosts never deliver to a mailbox
+
         settings = self._settings
         carry_out = partial(
             work,
             request.payload,
             descriptors,
-            settings=settings.local,
+            settings=local_settings(settings),
             alias_files=settings.alias_files,
             find_account=self._find_account,
         )
         try:
-            self._pool.start(request.number, carry_out, settings.local.pipe_timeout_seconds + MARGIN_SECONDS)
+            self._pool.start(request.number, carry_out, settings.pipe_timeout_seconds + MARGIN_SECONDS)
         except OSError as error:
-            outcome = local_error(f"no process for the delivery can be started: {error.strerror}")
-            self._reply(request.number, wire.encode_outcome(outcome))
+            self._put_off(request.number, f"no process for the delivery can be started: {error.strerror}")
 
     def _finish(self, number: int, result: bytes) -> None:
-        self._reply(number, result or wire.encode_outcome(local_error("the delivery was cut off")))
+        if result:
+            self._reply(number, result)
+        else:
+            self._put_off(number, "the delivery was cut off")
+
+    def _put_off(self, number: int, reason: str) -> None:
+        from masqmail.daemon.parent_payload import encode_outcome
+        from masqmail.delivery.local import local_error
+
+        self._reply(number, encode_outcome(local_error(reason)))
 
     def _open(self, request: wire.Request, opener: Callable[[str], list[int]]) -> None:
         """Replies with what the request names, or with what is wrong with it."""
@@ -200,10 +196,9 @@ class Parent:
         self._reply(request.number, wire.encode_fault(fault), descriptors)
 
     def _listen(self, name: str) -> list[int]:
-        for address in self._settings.listen:
-            if str(address) == name:
-                return [listener.detach() for listener in open_listeners(address)]
-        raise wire.WireError(f"{name} is no address of the configuration")
+        if name not in self._settings.listen:
+            raise wire.WireError(f"{name} is no address of the configuration")
+        return [listener.detach() for listener in open_listeners(*self._settings.listen[name])]
 
     def _open_secret(self, name: str) -> list[int]:
         if name not in self._settings.secret_files:
@@ -237,6 +232,12 @@ class Parent:
                 self._selector.unregister(self._channel)
             self._channel.close()
             self._channel = None
+
+
+def wait_for(daemon: int) -> int:
+    """The exit status of a process that has ended or soon will; 128 and the signal's number when one ended it."""
+    code = os.waitstatus_to_exitcode(os.waitpid(daemon, 0)[1])
+    return code if code >= 0 else 128 - code
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

@@ -4,14 +4,13 @@ import os
 import socket
 import stat
 
-from masqmail.settings import HostPort
-
 _BACKLOG = 1024
 
 
-def open_listeners(address: HostPort) -> list[socket.socket]:
-    """A listening socket for each IP address that `address` stands for. Raises `OSError`; then none is open."""
-    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def open_listeners(host: str, port: int) -> list[socket.socket]:
+    """A listening socket for each IP address that `host` stands for. Raises `OSError`; then none is open."""
+    name = host.encode() if host.isascii() else host  # text is taken for IDNA, whose tables would stay in memory
+    found = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
         for family, kind, protocol, _, place in dict.fromkeys(found):

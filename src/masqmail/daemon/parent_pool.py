@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 MAX_WORKERS = 16
@@ -23,16 +22,16 @@ _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Work = Callable[[int], NoReturn]
 
 
-@dataclass(slots=True)
 class _Worker:
     """A process at work on one request. At `deadline` it gets `next_signal`."""
 
-    request: int
-    pid: int
-    pidfd: int
-    result: int
-    deadline: float
-    next_signal: signal.Signals = signal.SIGTERM
+    def __init__(self, request: int, pid: int, pidfd: int, result: int, deadline: float) -> None:
+        self.request = request
+        self.pid = pid
+        self.pidfd = pidfd
+        self.result = result
+        self.deadline = deadline
+        self.next_signal = signal.SIGTERM
 
 
 class WorkerPool:

@@ -2,32 +2,20 @@
 
 A request is a number, a verb and a payload, with file descriptors beside it; a reply is the request's number
 and a payload. The daemon is not trusted: whatever it sends is read here or refused with `WireError`, and every
-part has a bound.
+part has a bound. Jobs and outcomes, which only some packets carry, are in `parent_payload`.
 """
 
-import json
-import re
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any
-
-from masqmail.delivery.job import LocalJob
-from masqmail.delivery.variables import NAMES, Variables
-from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, Outcome
-from masqmail.mail.status import Status
-from masqmail.spool.api import TargetKind
+from typing import NamedTuple
 
 MAX_PACKET_BYTES = 32768
 MAX_DESCRIPTORS = 2  # of a request: header section and small body, big body
 MAX_REPLY_DESCRIPTORS = 16  # one name may have many addresses to listen at
-MAX_TEXT_CHARACTERS = 4096
 MAX_REASON_CHARACTERS = 1000
 
 _REQUEST = struct.Struct("!QB")
 _REPLY = struct.Struct("!Q")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class WireError(Exception):
@@ -42,8 +30,7 @@ class Verb(IntEnum):
     OPEN = 3  # a secret file of the configuration; answered with a descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One packet of the daemon."""
 
     number: int
@@ -74,91 +61,6 @@ def unpack_reply(packet: bytes) -> tuple[int, bytes]:
         raise WireError("a packet that is no reply") from error
 
 
-def encode_job(job: LocalJob) -> bytes:
-    return _encode({**asdict(job), "kind": job.kind.value})
-
-
-def decode_job(payload: bytes) -> LocalJob:
-    """The job that the daemon asks for. It has the right form; whether it may be done is another question."""
-    values = _decode(payload)
-    try:
-        given = values["variables"]
-        variables = Variables(**{name: _text(given, name) for name in NAMES})
-        return LocalJob(
-            TargetKind(values["kind"]),
-            _text(values, "target"),
-            _text(values, "identity"),
-            variables,
-            _text(values, "source"),
-            bool(values["is_first"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise WireError(f"a delivery that cannot be read: {error!r}") from error
-
-
-def encode_outcome(outcome: Outcome) -> bytes:
-    match outcome:
-        case Delivered(status, reason=reason):
-            return _encode_verdict("delivered", status, reason)
-        case Deferred(status, culprit, reason):
-            return _encode_verdict("deferred", status, reason, culprit)
-        case Failed(status, culprit, reason):
-            return _encode_verdict("failed", status, reason, culprit)
-        case _:
-            raise TypeError(f"{outcome!r} is no outcome of a local delivery")
-
-
-def decode_outcome(payload: bytes) -> Outcome:
-    values = _decode(payload)
-    try:
-        status = Status(int(values["code"]), _text(values, "enhanced"), _text(values, "text"))
-        reason = _text(values, "reason")
-        if values["outcome"] == "delivered":
-            return Delivered(status, handover=Handover.MAILBOX, reason=reason)
-        verdict: type[Deferred | Failed] = {"deferred": Deferred, "failed": Failed}[values["outcome"]]
-        return verdict(status, Culprit(values["culprit"]), reason)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WireError(f"an outcome that cannot be read: {error!r}") from error
-
-
 def encode_fault(text: str) -> bytes:
     """The payload of a reply to LISTEN or OPEN: what went wrong, or nothing."""
     return text.encode("utf-8", "replace")[:MAX_REASON_CHARACTERS]
-
-
-def _encode_verdict(word: str, status: Status, reason: str, culprit: Culprit | None = None) -> bytes:
-    return _encode(
-        {
-            "outcome": word,
-            "code": status.code,
-            "enhanced": status.enhanced,
-            "text": _plain(status.text),
-            "reason": _plain(reason),
-            "culprit": culprit.value if culprit else "",
-        }
-    )
-
-
-def _plain(text: str) -> str:
-    return _CONTROL.sub(" ", text)[:MAX_REASON_CHARACTERS]
-
-
-def _encode(values: Mapping[str, object]) -> bytes:
-    return json.dumps(values).encode()
-
-
-def _decode(payload: bytes) -> dict[str, Any]:
-    try:
-        values = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise WireError("a payload that cannot be read") from error
-    if not isinstance(values, dict):
-        raise WireError("a payload that is no object")
-    return values
-
-
-def _text(values: Mapping[str, object], key: str) -> str:
-    value = values[key]
-    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS or _CONTROL.search(value):
-        raise ValueError(f"{key} is no short plain text")
-    return value

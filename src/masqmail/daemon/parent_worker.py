@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from masqmail.daemon.identity import become
-from masqmail.daemon.parent_wire import WireError, decode_job, encode_outcome
+from masqmail.daemon.parent_payload import decode_job, encode_outcome
+from masqmail.daemon.parent_settings import ParentSettings
+from masqmail.daemon.parent_wire import WireError
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.job import LocalJob, LocalMethod
 from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, from_os_error, local_error, plan_for
@@ -23,6 +25,16 @@ from masqmail.spool.api import TargetKind
 
 _MAX_ALIAS_FILE_BYTES = 1 << 24
 _PIECE_BYTES = 65536
+
+
+def local_settings(settings: ParentSettings) -> LocalSettings:
+    """What a delivery needs of them."""
+
+    def mailbox_of(user: str) -> tuple[LocalMethod, str]:
+        method, path = settings.mailboxes.get(user, settings.mailbox)
+        return LocalMethod(method), path
+
+    return LocalSettings(settings.host_name, settings.alias_user, mailbox_of, settings.pipe_timeout_seconds)
 
 
 def work(

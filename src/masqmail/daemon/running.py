@@ -1,6 +1,6 @@
 """The daemon in its event loop: started, reloaded and ended by signals."""
 
-import encodings.idna  # noqa: F401  # these two are loaded lazily, when root's files may be out of reach
+import gc
 import logging
 import os
 import signal
@@ -60,6 +60,8 @@ async def _main(configuration: Configuration, load: Load, channel: socket.socket
     def ready() -> None:
         notifier.ready()
         events.emit(events.DAEMON_READY)
+        gc.collect()
+        gc.freeze()  # what the program consists of stays: no collection need look at it again
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(_watch_signals, daemon, load, notifier)

@@ -1,77 +1,133 @@
-"""`masqmail serve`: one process for a user, a privileged parent with its daemon for root."""
+"""`masqmail serve`: one process for a user, a privileged parent with its daemon for root.
 
-import logging
+Whatever this module imports stays in the parent's memory; the daemon's modules are loaded in its own process.
+"""
+
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from masqmail.config.model import Configuration
-from masqmail.daemon.localsettings import local_settings_of
-from masqmail.daemon.parent import CannotStart, RunDaemon, run_as_root
-from masqmail.daemon.parent_loop import ParentSettings
-from masqmail.system import events
-from masqmail.system.accounts import SystemAccounts
+from masqmail.daemon.parent import RunDaemon, report_stop, run_as_root
+from masqmail.daemon.parent_settings import ParentSettings
+
+if TYPE_CHECKING:
+    from masqmail.config.model import Configuration
+    from masqmail.system.accounts import Account
 
 #: Everybody may pass through the spool to the pickup folder, and leave files there that nobody else sees.
 SPOOL_MODE, PICKUP_MODE, RUNTIME_MODE = 0o711, 0o1733, 0o755
 
-Load = Callable[[], Configuration]
+#: Imported when first needed, which on most hosts is never; and those that only direct delivery needs.
+LATE_MODULES = ("email.header", "encodings.idna")
+DIRECT_MODULES = ("dns.asyncbackend", "dns.asyncresolver", "dns.rdtypes.ANY.MX")
+
+Load = Callable[[], "Configuration"]
 
 
-def serve(configuration: Configuration, load: Load) -> int:
-    """Runs until SIGTERM or SIGINT and returns a sysexits code; `load` reads the configuration anew for SIGHUP.
+def serve(load: Load) -> int:
+    """Runs until SIGTERM or SIGINT and returns a sysexits code; `load` reads the configuration, anew for SIGHUP.
 
-    `load` raises when the configuration has faults; then the old one goes on.
+    `load` raises when the configuration has faults, with the `faults` as lines for a person; then an old one goes on.
     """
-    events.configure(configuration.log.level.value, configuration.log.format.value)
-
-    def load_daemon() -> RunDaemon:
-        from masqmail.daemon.running import run  # only in the process that becomes the daemon
-
-        return lambda channel: run(configuration, load, channel)
-
+    if os.geteuid() == 0:
+        start = _Start(load)
+        return run_as_root(start.load_daemon, start.load_settings, _find_account)
+    configuration = load()
+    _configure_log(configuration)
     try:
-        if os.geteuid() == 0:
-            if configuration.host.user == "root":
-                events.emit(
-                    events.DAEMON_STAYS_ROOT, level=logging.WARNING, advice="make an account: useradd -r masqmail"
-                )
-            return run_as_root(load_daemon, lambda: parent_settings_of(load()), SystemAccounts().find)
         _make_directories(configuration)
-    except CannotStart as error:
-        return _cannot_start(str(error), os.EX_CONFIG)
     except OSError as error:
-        return _cannot_start(f"cannot make {error.filename}: {error.strerror}", os.EX_CANTCREAT)
+        report_stop(f"cannot make {error.filename}: {error.strerror}")
+        return os.EX_CANTCREAT
     from masqmail.daemon.running import run
 
     return run(configuration, load, None)
 
 
-def _cannot_start(reason: str, status: int) -> int:
-    events.emit(events.DAEMON_STOPPED, level=logging.CRITICAL, reason=reason)
-    return status
+class _Start:
+    """What the process that becomes the daemon does as long as it is root; `load_settings` comes first."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+
+    def load_settings(self) -> ParentSettings:
+        """Reads the configuration: here, and for each SIGHUP in a process that does nothing else."""
+        self._configuration = self._load()
+        _configure_log(self._configuration)
+        return parent_settings_of(self._configuration)
+
+    def load_daemon(self) -> RunDaemon:
+        """Imports what the daemon needs: root's files may be out of its reach."""
+        from importlib import import_module
+        from logging import WARNING
+
+        from masqmail.daemon.running import run
+        from masqmail.system import events
+
+        configuration = self._configuration
+        if configuration.host.user == "root":
+            events.emit(events.DAEMON_STAYS_ROOT, level=WARNING, advice="make an account: useradd -r masqmail")
+        elif _is_out_of_reach():
+            is_direct = any(not route.smarthost for route in configuration.routes.values())
+            for name in LATE_MODULES + DIRECT_MODULES * is_direct:
+                import_module(name)
+        return lambda channel: run(configuration, self._load, channel)
 
 
-def parent_settings_of(configuration: Configuration) -> ParentSettings:
+def _is_out_of_reach() -> bool:
+    """Whether the interpreter or this program is in a folder that others than root may not pass through."""
+    from pathlib import Path
+
+    files = (os.path.realpath(os.__file__), os.path.realpath(__file__))
+    return any(not folder.stat().st_mode & 0o001 for file in files for folder in Path(file).parents)
+
+
+def _configure_log(configuration: "Configuration") -> None:
+    from masqmail.system import events
+
+    events.configure(configuration.log.level.value, configuration.log.format.value)
+
+
+def _find_account(name: str) -> "Account | None":
+    from masqmail.system.accounts import SystemAccounts
+
+    return SystemAccounts().find(name)
+
+
+def parent_settings_of(configuration: "Configuration") -> ParentSettings:
     """What the privileged parent may be asked for."""
+    from masqmail.delivery.program import TIMEOUT_SECONDS
+
     passwords = [route.password_file for route in configuration.routes.values()]
-    smtp = configuration.smtp
+    smtp, local, log = configuration.smtp, configuration.local, configuration.log
     return ParentSettings(
         user=configuration.host.user,
         group=configuration.host.group,
-        local=local_settings_of(configuration),
-        alias_files=tuple(map(str, configuration.local.aliases)),
-        listen=(*smtp.listen, *smtp.tls_listen),
+        host_name=configuration.host.name,
+        alias_user=local.alias_user,
+        mailbox=_mailbox(configuration, ""),
+        mailboxes={user: _mailbox(configuration, user) for user in local.users},
+        pipe_timeout_seconds=TIMEOUT_SECONDS,
+        alias_files=tuple(map(str, local.aliases)),
+        listen={str(address): (address.host, address.port) for address in (*smtp.listen, *smtp.tls_listen)},
         secret_files=tuple(str(path) for path in (*passwords, smtp.certificate, smtp.private_key) if path),
         directories=tuple((str(path), mode) for path, mode in _directories(configuration)),
+        log_level=log.level.value,
+        log_format=log.format.value,
     )
 
 
-def _directories(configuration: Configuration) -> list[tuple[os.PathLike[str], int]]:
+def _mailbox(configuration: "Configuration", user: str) -> tuple[str, str]:
+    store, path = configuration.local.mailbox_of(user)
+    return store.value, path
+
+
+def _directories(configuration: "Configuration") -> list[tuple[os.PathLike[str], int]]:
     paths = configuration.paths
     return [(paths.spool, SPOOL_MODE), (paths.pickup, PICKUP_MODE), (paths.runtime, RUNTIME_MODE)]
 
 
-def _make_directories(configuration: Configuration) -> None:
+def _make_directories(configuration: "Configuration") -> None:
     """Makes what is missing; what is there keeps its mode."""
     for path, mode in _directories(configuration):
         if not os.path.isdir(path):

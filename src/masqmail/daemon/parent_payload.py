@@ -1,0 +1,106 @@
+"""Jobs and outcomes as the daemon and its privileged parent write them to each other (`parent_wire`): JSON.
+
+The daemon is not trusted: what makes no sense is refused with `WireError`, and every text has a bound.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from masqmail.daemon.parent_wire import MAX_REASON_CHARACTERS, WireError
+from masqmail.delivery.job import LocalJob
+from masqmail.delivery.variables import NAMES, Variables
+from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, Outcome
+from masqmail.mail.status import Status
+from masqmail.spool.api import TargetKind
+
+MAX_TEXT_CHARACTERS = 4096
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+
+
+def encode_job(job: LocalJob) -> bytes:
+    return _encode({**asdict(job), "kind": job.kind.value})
+
+
+def decode_job(payload: bytes) -> LocalJob:
+    """The job that the daemon asks for. It has the right form; whether it may be done is another question."""
+    values = _decode(payload)
+    try:
+        given = values["variables"]
+        variables = Variables(**{name: _text(given, name) for name in NAMES})
+        return LocalJob(
+            TargetKind(values["kind"]),
+            _text(values, "target"),
+            _text(values, "identity"),
+            variables,
+            _text(values, "source"),
+            bool(values["is_first"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError(f"a delivery that cannot be read: {error!r}") from error
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    match outcome:
+        case Delivered(status, reason=reason):
+            return _encode_verdict("delivered", status, reason)
+        case Deferred(status, culprit, reason):
+            return _encode_verdict("deferred", status, reason, culprit)
+        case Failed(status, culprit, reason):
+            return _encode_verdict("failed", status, reason, culprit)
+        case _:
+            raise TypeError(f"{outcome!r} is no outcome of a local delivery")
+
+
+def decode_outcome(payload: bytes) -> Outcome:
+    values = _decode(payload)
+    try:
+        status = Status(int(values["code"]), _text(values, "enhanced"), _text(values, "text"))
+        reason = _text(values, "reason")
+        if values["outcome"] == "delivered":
+            return Delivered(status, handover=Handover.MAILBOX, reason=reason)
+        verdict: type[Deferred | Failed] = {"deferred": Deferred, "failed": Failed}[values["outcome"]]
+        return verdict(status, Culprit(values["culprit"]), reason)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError(f"an outcome that cannot be read: {error!r}") from error
+
+
+def _encode_verdict(word: str, status: Status, reason: str, culprit: Culprit | None = None) -> bytes:
+    return _encode(
+        {
+            "outcome": word,
+            "code": status.code,
+            "enhanced": status.enhanced,
+            "text": _plain(status.text),
+            "reason": _plain(reason),
+            "culprit": culprit.value if culprit else "",
+        }
+    )
+
+
+def _plain(text: str) -> str:
+    return _CONTROL.sub(" ", text)[:MAX_REASON_CHARACTERS]
+
+
+def _encode(values: Mapping[str, object]) -> bytes:
+    return json.dumps(values).encode()
+
+
+def _decode(payload: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise WireError("a payload that cannot be read") from error
+    if not isinstance(values, dict):
+        raise WireError("a payload that is no object")
+    return values
+
+
+def _text(values: Mapping[str, object], key: str) -> str:
+    value = values[key]
+    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS or _CONTROL.search(value):
+        raise ValueError(f"{key} is no short plain text")
+    return value

@@ -1,0 +1,40 @@
+"""What is in memory while nothing happens: an idle program loads no module that only some hosts or some mail need."""
+
+import subprocess
+import sys
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """All modules, and the packages they are in, that a new interpreter has loaded after importing these."""
+    script = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_parent_loads_only_what_it_does_all_day() -> None:
+    loaded = loaded_by("masqmail.cli.serve")
+    assert {name for name in loaded if name.startswith("masqmail.")} == {
+        "masqmail.cli",
+        "masqmail.cli.serve",
+        "masqmail.daemon",
+        "masqmail.daemon.parent",
+        "masqmail.daemon.parent_loop",
+        "masqmail.daemon.parent_open",
+        "masqmail.daemon.parent_pool",
+        "masqmail.daemon.parent_settings",
+        "masqmail.daemon.parent_wire",
+        "masqmail.daemon.serve",
+    }
+    assert not loaded & {"dataclasses", "inspect", "logging", "json", "argparse", "pathlib", "asyncio", "ctypes"}
+
+
+def test_the_daemon_loads_nothing_for_what_most_hosts_never_do() -> None:
+    loaded = loaded_by("masqmail.cli.serve", "masqmail.cli.configuration", "masqmail.config.check")
+    loaded |= loaded_by("masqmail.config.load", "masqmail.daemon.running")
+    assert "masqmail.daemon.scheduler" in loaded
+    direct_delivery = {"dns", "cryptography"}
+    reports = {"email.header", "email.message"}
+    commands = {"argparse", "gettext", "http.client", "masqmail.cli.run", "masqmail.cli.client"}
+    archives = {"zipfile", "importlib.resources", "tempfile", "shutil"}
+    others = {"encodings.idna", "multiprocessing", "logging.config", "importlib.metadata", "difflib"}
+    assert not loaded & (direct_delivery | reports | commands | archives | others)
