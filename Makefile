@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROGRAM := $(VENV)/.program
 TOOLS := $(VENV)/.tools
 
-.PHONY: run test check slow peer lint types contract format clean
+.PHONY: run test check slow peer bench lint types contract format clean
 
 run: $(PROGRAM)
 	@$(BIN)/masqmail demo --serve
@@ -23,9 +23,15 @@ peer: $(TOOLS)
 	@folder=$$(mktemp -d /tmp/masqmail-peer.XXXXXX) && $(BIN)/pytest -q -m peer --basetemp=$$folder/run; \
 	status=$$?; rm -rf $$folder; exit $$status
 
+# As root, on a quiet machine; bench/README.md says what they need. A program that lacks something says so.
+BENCHMARKS := accept relay sendmail idle drain full_queue
+
+bench: $(PROGRAM)
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python bench/$$name.py --save || exit 1; done
+
 lint: $(TOOLS)
-	@$(BIN)/ruff format --check src tests
-	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench
 
 types: $(TOOLS)
 	@$(BIN)/mypy
@@ -34,8 +40,8 @@ contract: $(TOOLS)
 	@$(BIN)/lint-imports --no-cache
 
 format: $(TOOLS)
-	@$(BIN)/ruff format src tests
-	@$(BIN)/ruff check --fix src tests
+	@$(BIN)/ruff format src tests bench
+	@$(BIN)/ruff check --fix src tests bench
 
 clean:
 	rm -rf $(VENV) build dist

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.mail import identity
+from support.inbox import Inbox
 from support.peers import SEARCH_PATH, open_way, wait_until
 from support.ports import free_port, wait_for_port
 
@@ -75,36 +75,17 @@ smtpd_error_sleep_time = 0
 
 
 @dataclass(frozen=True)
-class Postfix:
+class Postfix(Inbox):
     """A running instance. `doors` are further ports of it, by name, with settings of their own."""
 
-    root: Path
     port: int
     doors: Mapping[str, int] = field(default_factory=dict)
-    _known: dict[Path, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def log(self) -> str:
         """What it has logged so far."""
         path = self.root / "log"
         return path.read_text(errors="replace") if path.exists() else ""
-
-    def inbox(self) -> list[bytes]:
-        """Every message it has put into its Maildir."""
-        for path in (self.root / "inbox" / "new").glob("*"):
-            if path not in self._known:
-                self._known[path] = path.read_bytes()
-        return [self._known[path] for path in sorted(self._known)]
-
-    def copies(self, wanted: str) -> list[bytes]:
-        """The messages with this identity."""
-        return [content for content in self.inbox() if identity(content) == wanted]
-
-    def wait_for_copy(self, wanted: str, seconds: float = 20) -> bytes:
-        """The only message with this identity, as soon as it is there."""
-        wait_until(lambda: self.copies(wanted), f"message {wanted!r} in Postfix's Maildir", seconds)
-        (copy,) = self.copies(wanted)
-        return copy
 
     def connections(self, door: str) -> int:
         """How often somebody connected to a door."""

@@ -1,0 +1,32 @@
+"""The Maildir in which a receiving server of the tests keeps what it got."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.mail import identity
+from support.peers import wait_until
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """What a server has put into the Maildir below `root`."""
+
+    root: Path
+    _known: dict[Path, bytes] = field(default_factory=dict, repr=False, kw_only=True)
+
+    def inbox(self) -> list[bytes]:
+        """Every message it has put into its Maildir."""
+        for path in (self.root / "inbox" / "new").glob("*"):
+            if path not in self._known:
+                self._known[path] = path.read_bytes()
+        return [self._known[path] for path in sorted(self._known)]
+
+    def copies(self, wanted: str) -> list[bytes]:
+        """The messages with this identity."""
+        return [content for content in self.inbox() if identity(content) == wanted]
+
+    def wait_for_copy(self, wanted: str, seconds: float = 20) -> bytes:
+        """The only message with this identity, as soon as it is there."""
+        wait_until(lambda: self.copies(wanted), f"message {wanted!r} in the Maildir of {self.root.name}", seconds)
+        (copy,) = self.copies(wanted)
+        return copy
