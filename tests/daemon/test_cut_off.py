@@ -9,7 +9,7 @@ from masqmail.routing.link import LinkState
 from masqmail.spool.states import State
 from support.inprocess import House
 from support.mail import complete_message, identity, message
-from support.scripted_server import DROP, ContentFilter, ScriptedServer, listening
+from support.scripted_server import ALL_KEYWORDS, DROP, ContentFilter, ScriptedServer, listening
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -36,6 +36,26 @@ async def test_what_a_filter_cuts_off_twice_waits_and_what_is_behind_it_is_deliv
             assert (bob.state, bob.attempts) == (State.DEFERRED, 1)
             assert "broke again in the middle of this message" in bob.reason
             assert tenant.daemon.scheduler.paused_routes() == {}
+
+
+@pytest.mark.parametrize("keywords", [ALL_KEYWORDS, ("PIPELINING",), ()], ids=["stream", "group", "lock-step"])
+async def test_a_recipient_at_whom_the_server_hangs_up_twice_lets_the_others_go(
+    tmp_path: Path, keywords: tuple[str, ...]
+) -> None:
+    def drop(step: str, subject: str) -> str | None:
+        return DROP if (step, subject) == ("RCPT", "bob@far.test") else None
+
+    async with listening(lambda: ScriptedServer(keywords, drop)) as listener:
+        house = House(tmp_path, listener.address)
+        async with house.daemon() as tenant:
+            await tenant.submit(["bob@far.test"], message("offensive"))
+            await tenant.submit(["eve@far.test"], message("harmless"))
+            await tenant.daemon.manual_links.declare("line", LinkState.UP)
+            for _ in range(4):  # what was on the way behind it may be in doubt, and waits as well
+                await tenant.until(lambda found: not tenant.daemon.scheduler.is_sending())
+                await tenant.advance(5 * MINUTE, MINUTE)
+            waiting = await tenant.until(lambda found: found.keys() == {"bob@far.test"})
+            assert waiting["bob@far.test"].state is State.DEFERRED
 
 
 async def test_what_is_twice_left_without_an_answer_after_its_last_byte_lets_the_others_go(tmp_path: Path) -> None:

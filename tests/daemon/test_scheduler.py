@@ -13,6 +13,7 @@ from masqmail.daemon.directory import LOCAL_CLASS
 from masqmail.daemon.lane import Lane
 from masqmail.daemon.scheduler import MAX_DIRECT_LANES, RunLane
 from masqmail.delivery.job import Transaction
+from masqmail.delivery.parallel import Speed
 from masqmail.delivery.smtp import SessionEnd
 from masqmail.mail.outcome import Culprit, Delivered, Outcome
 from masqmail.mail.status import OK
@@ -259,6 +260,32 @@ async def test_what_becomes_due_while_the_scheduler_looks_is_not_forgotten() -> 
         daemon.scheduler.wake()
         await daemon.settle()
         assert daemon.peers.taken == [("m1", "bob@far.example")]
+
+
+@pytest.mark.parametrize("up", [True, False])
+async def test_mail_that_cannot_go_now_wakes_nobody(up: bool) -> None:
+    """While there is no link each message accepted would cost a look at everything else."""
+    up_and_down: dict[str, Any] = {} if up else {"up": (), "down": ("dsl",)}
+    async with Assembly(rules(smarthost()), **up_and_down).running() as daemon:
+        recipient = daemon.remote("bob@far.example")
+        for number in range(3):
+            await daemon.accept(f"m{number}", recipient)
+            daemon.scheduler.note_classes({recipient.route_class})
+            assert daemon.scheduler._wake.is_set() is up
+            await daemon.settle()
+        await daemon.link("dsl", LinkState.UP)
+        assert len(daemon.peers.taken) == 3
+
+
+async def test_mail_for_a_paused_next_hop_goes_when_the_pause_ends() -> None:
+    async with Assembly(rules(smarthost())).running() as daemon:
+        daemon.peers.ends["mail.isp.example"] = NO_CONNECTION
+        await daemon.accept("m1", "bob@far.example")
+        del daemon.peers.ends["mail.isp.example"]
+        await daemon.accept("m2", "bob@far.example")
+        assert daemon.peers.taken == []
+        await daemon.advance(HOUR)
+        assert [name for name, _ in daemon.peers.taken] == ["m1", "m2"]
 
 
 # --- several routes
@@ -532,33 +559,22 @@ async def test_a_stop_gives_back_what_was_being_sent() -> None:
     assert set(daemon.states()) == {State.QUEUED}
 
 
-async def _offer_while_nothing_ends(daemon: Assembly, messages: int) -> int:
-    """How many connections there are while none of them gets on."""
-    daemon.peers.gate = anyio.Event()
-    for number in range(messages):
-        await daemon.accept(f"m{number}", f"u{number}@far.example", tell=False)
-    daemon.scheduler.note_classes(await daemon.spool.classes())
-    await daemon.settle()
-    connections = len(daemon.peers.calls)
-    daemon.peers.gate.set()
-    await daemon.settle()
-    assert len(daemon.peers.taken) == messages
-    return connections
-
-
-async def test_one_connection_is_all_unless_the_route_allows_more() -> None:
-    async with Assembly(rules(smarthost())).running() as daemon:
-        assert await _offer_while_nothing_ends(daemon, 300) == 1
-
-
-async def test_more_connections_are_opened_as_long_as_those_there_are_full() -> None:
+async def test_a_second_connection_is_opened_only_when_it_was_measured_to_pay() -> None:
+    """More about that is in `test_parallel`."""
     async with Assembly(rules(smarthost(), connections={"isp": 3})).running() as daemon:
-        assert await _offer_while_nothing_ends(daemon, 300) == 3
-
-
-async def test_no_second_connection_is_opened_for_what_one_can_take() -> None:
-    async with Assembly(rules(smarthost(), connections={"isp": 3})).running() as daemon:
-        assert await _offer_while_nothing_ends(daemon, 10) == 1
+        daemon.peers.gate = anyio.Event()
+        for number in range(300):
+            await daemon.accept(f"m{number}", f"u{number}@far.example", tell=False)
+        daemon.scheduler.note_classes(await daemon.spool.classes())
+        await daemon.settle()
+        assert len(daemon.peers.calls) == 1
+        (feed,) = daemon.peers.feeds
+        feed.note_speed(Speed(setup_seconds=1, message_seconds=0.3))
+        await daemon.settle()
+        assert len(daemon.peers.calls) == 3
+        daemon.peers.gate.set()
+        await daemon.settle()
+        assert len(daemon.peers.taken) == 300
 
 
 async def test_connections_that_fail_together_pause_the_next_hop_once() -> None:

@@ -18,18 +18,46 @@ from masqmail.settings import HostPort
 
 def test_a_host_that_stalled_is_forgiven_and_one_that_was_confused_is_not() -> None:
     memory = Memory()
-    memory.note_trouble("stalled", for_good=False)
-    memory.note_trouble("confused", for_good=True)
-    memory.note_trouble("confused", for_good=False)
+    memory.note_trouble("stalled", is_certain=False)
+    memory.note_trouble("confused", is_certain=True)
+    memory.note_trouble("confused", is_certain=False)
     for host in ("stalled", "confused", "good"):
         memory.note_success(host)
     assert [memory.needs_care(host) for host in ("stalled", "confused", "good")] == [False, True, False]
 
 
+def test_a_host_that_stalls_again_and_again_is_left_in_peace_for_a_while_each_time_longer() -> None:
+    now = [0.0]
+    memory = Memory(monotonic=lambda: now[0])
+    lengths = []
+    for _ in range(5):
+        memory.note_trouble("mx", is_certain=False)
+        memory.note_success("mx")
+        began = now[0]
+        while memory.needs_care("mx"):
+            now[0] += 600
+        lengths.append((now[0] - began) / 3600)
+    assert lengths == [0, 1, 4, 16, 24]
+    now[0] += 25 * 3600
+    memory.note_trouble("mx", is_certain=False)
+    memory.note_success("mx")
+    assert not memory.needs_care("mx"), "a day later that is forgotten"
+
+
+def test_a_host_that_pipelining_confused_gets_another_chance_after_a_day() -> None:
+    now = [0.0]
+    memory = Memory(monotonic=lambda: now[0])
+    memory.note_trouble("mx", is_certain=True)
+    now[0] = 23 * 3600
+    assert memory.needs_care("mx")
+    now[0] = 25 * 3600
+    assert not memory.needs_care("mx")
+
+
 def test_only_so_many_hosts_are_remembered() -> None:
     memory = Memory()
     for index in range(MAX_CAREFUL_HOSTS + 1):
-        memory.note_trouble(f"mx{index}", for_good=True)
+        memory.note_trouble(f"mx{index}", is_certain=True)
     assert not memory.needs_care("mx0")
     assert memory.needs_care("mx1") and memory.needs_care(f"mx{MAX_CAREFUL_HOSTS}")
 

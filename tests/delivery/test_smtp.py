@@ -20,6 +20,7 @@ from masqmail.net.errors import ConnectionLost, NameFailure
 from masqmail.net.stream import Stream
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.settings import HostPort
+from masqmail.system import events
 from support.listfeed import ListFeed, transaction
 from support.scripted_server import (
     ALL_KEYWORDS,
@@ -126,9 +127,25 @@ async def test_the_last_byte_waits_until_the_feed_has_noted_it() -> None:
             await super().begin(transactions)
 
     feed = SlowFeed(transaction("one"))
-    async with listening(ScriptedServer) as listener:
+    async with listening(lambda: ScriptedServer(keywords=("PIPELINING", "SIZE 1000"))) as listener:
         await deliver(feed, listener)
     assert noted.is_set(), "MAIL and RCPT left while the note was being written"
+    assert isinstance(feed.the_outcome(), Delivered)
+
+
+@pytest.mark.anyio
+async def test_a_stream_begins_with_whole_messages_in_its_first_segment() -> None:
+    """Commands that went ahead would be a segment of the few that TCP lets go at first."""
+
+    class SlowFeed(ListFeed):
+        async def begin(self, transactions: Sequence[Transaction]) -> None:
+            await anyio.sleep(0.01)
+            assert not any("MAIL" in command for server in listener.servers for command in server.commands)
+            await super().begin(transactions)
+
+    feed = SlowFeed(transaction("one"))
+    async with listening(ScriptedServer) as listener:
+        await deliver(feed, listener)
     assert isinstance(feed.the_outcome(), Delivered)
 
 
@@ -369,6 +386,32 @@ async def test_a_message_in_whose_middle_the_server_drops_again_lets_the_others_
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("keywords", [ALL_KEYWORDS, ("PIPELINING",), ()], ids=["stream", "group", "lock-step"])
+@pytest.mark.parametrize("step", ["RCPT", "DATA"])
+async def test_a_message_at_whose_commands_the_server_drops_again_lets_the_others_go_first(
+    keywords: tuple[str, ...], step: str
+) -> None:
+    memory = Memory()
+    subject = {"RCPT": "poison@far.test", "DATA": "poison@home.test"}[step]
+    keywords = tuple(word for word in keywords if word != "CHUNKING" or step == "RCPT")
+
+    def policy(at: str, about: str) -> str | None:
+        return DROP if (at, about) == (step, subject) else None
+
+    poison = transaction("poison", "poison@far.test", sender="poison@home.test")
+    outcomes, ends = [], []
+    async with listening(lambda: ScriptedServer(keywords=keywords, policy=policy)) as listener:
+        for _ in range(2):
+            feed = ListFeed(poison, transaction("good"))
+            ends.append(await send(listener.address, OPTIONS, feed, memory))
+            outcomes.append(feed.the_outcome("poison"))
+    second = outcomes[1]
+    assert isinstance(second, Deferred) and not second.in_doubt
+    assert "broke again in the middle of this message" in second.reason
+    assert [end.progress for end in ends] == [False, True]
+
+
+@pytest.mark.anyio
 async def test_a_message_that_got_through_once_in_between_was_not_dropped_in_a_row(tmp_path: Path) -> None:
     memory = Memory()
     big = big_transaction("big", tmp_path)
@@ -599,6 +642,21 @@ async def test_a_tls_session_is_resumed(server_tls: ssl.SSLContext, ca_file: Pat
 
 
 @pytest.mark.anyio
+async def test_a_tls_session_is_resumed_by_a_connection_beside_it(server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    options = replace(OPTIONS, tls=TlsMode.IMPLICIT, tls_ca=ca_file)
+    memory = Memory()
+
+    class Host(ListFeed):
+        async def begin(self, transactions: Sequence[Transaction]) -> None:
+            await send(listener.address, options, ListFeed(transaction("beside")), memory)
+            await super().begin(transactions)
+
+    async with listening(secure, tls=server_tls, implicit_tls=True) as listener:
+        await send(listener.address, options, Host(transaction("one")), memory)
+    assert listener.resumed == [True, False], "in the order in which they ended"
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("mode", [TlsMode.STARTTLS, TlsMode.IMPLICIT])
 async def test_a_certificate_nobody_vouches_for_is_refused(mode: TlsMode, server_tls: ssl.SSLContext) -> None:
     feed = ListFeed(transaction("one"))
@@ -691,3 +749,42 @@ async def test_the_trace_shows_every_line_but_the_password(caplog: pytest.LogCap
     assert any("235 2.7.0 welcome" in line for line in shown)
     assert any("AUTH" in line for line in shown)
     assert not any("c2VzYW1l" in line or "AG1lQGdteC" in line or "sesame" in line for line in shown)
+
+
+# what a connection costs
+
+
+def closing_report(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The fields of the last `connection closed`."""
+    found: dict[str, object] = {}
+
+    def emit(event: str, **fields: object) -> None:
+        if event == events.CONNECTION_CLOSED:
+            found.update(fields)
+
+    monkeypatch.setattr(events, "emit", emit)
+    return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("keywords", "round_trips"),
+    [
+        pytest.param(ALL_KEYWORDS, 5, id="stream"),  # TCP, greeting, EHLO, all the messages, QUIT
+        pytest.param(("PIPELINING",), 5 + 50, id="group"),
+        pytest.param((), 4 + 4 * 50, id="lock-step"),
+    ],
+)
+async def test_a_connection_tells_what_it_has_cost(
+    monkeypatch: pytest.MonkeyPatch, keywords: tuple[str, ...], round_trips: int
+) -> None:
+    report = closing_report(monkeypatch)
+    feed = ListFeed(*(transaction(f"m{number}") for number in range(50)))
+    async with listening(lambda: ScriptedServer(keywords=keywords)) as listener:
+        await deliver(feed, listener)
+    sent = sum(len(taken.content) for server in listener.servers for taken in server.taken)
+    assert report["messages"] == 50
+    assert report["round_trips"] == round_trips
+    assert sent < int(str(report["bytes_out"])) < sent + 50 * 150
+    assert 0 < int(str(report["bytes_in"])) < 50 * 150
+    assert float(str(report["seconds"])) > 0 and float(str(report["round_trip_ms"])) > 0

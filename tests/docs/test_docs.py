@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.cli.main import build_parser
+from masqmail.cli.parser import build_parser
 from masqmail.config.load import parse
 from masqmail.config.surroundings import Surroundings
 

@@ -149,10 +149,12 @@ class FakePeers:
         self.taken: list[tuple[str, str]] = []  # queue ID and recipient, of all that was delivered
         self.gate: anyio.Event | None = None  # every transaction waits for it
         self.options: list[Options] = []
+        self.feeds: list[Feed] = []
 
     async def send(self, next_hop: HostPort, options: Options, feed: Feed, memory: Memory) -> SessionEnd:
         self.calls.append(next_hop.host)
         self.options.append(options)
+        self.feeds.append(feed)
         end = self.ends.get(next_hop.host)
         if isinstance(end, Exception):
             raise end

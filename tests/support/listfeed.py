@@ -1,11 +1,12 @@
 """A feed that gives out a list of transactions and keeps what became of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
 
 from masqmail.delivery.job import Content, Transaction
+from masqmail.delivery.parallel import Speed
 from masqmail.mail.address import parse_mailbox
 from masqmail.mail.envelope import Envelope, Recipient
 from masqmail.mail.outcome import Outcome
@@ -32,6 +33,8 @@ class ListFeed:
         self.begun: list[str] = []
         self.taken: list[str] = []
         self.outcomes: dict[str, tuple[Outcome, ...]] = {}
+        self.speeds: list[Speed] = []
+        self.known_speed: Speed | None = None
         self.settled = anyio.Event()  # by the first outcome
 
     async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
@@ -54,6 +57,12 @@ class ListFeed:
         assert len(outcomes) == len(transaction.envelope.recipients)
         self.outcomes[transaction.queue_id] = tuple(outcomes)
         self.settled.set()
+
+    def watch(self, hear: Callable[[], None] | None) -> None:
+        pass
+
+    def note_speed(self, speed: Speed) -> None:
+        self.speeds.append(speed)
 
     def the_outcome(self, queue_id: str = "one") -> Outcome:
         (outcome,) = self.outcomes[queue_id]

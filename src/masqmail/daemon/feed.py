@@ -1,11 +1,12 @@
 """The work of one remote lane: leases in, rewritten transactions out, outcomes to the desk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from logging import ERROR
 
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.lane import Lane
 from masqmail.delivery.job import Content, Transaction
+from masqmail.delivery.parallel import Speed
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.envelope import Body, Envelope, Recipient
 from masqmail.mail.outcome import Culprit, Deferred, NotTried, Outcome
@@ -18,6 +19,9 @@ from masqmail.system.events import INTERNAL_ERROR, emit
 #: The first window is leased before anybody connects, so that nobody connects for nothing.
 FIRST_WINDOW_MESSAGES = 64
 FIRST_WINDOW_BYTES = 1 << 20
+
+#: Where other lanes may help, nothing is kept from them before it can be sent.
+FIRST_SHARED_WINDOW = 2
 
 
 class LaneFeed:
@@ -42,8 +46,15 @@ class LaneFeed:
         """Leases a first window for a new connection unless there is one; False when there is nothing to do."""
         self.was_asked = self._has_served = False
         if not self._ready:
-            self._ready = await self._lane.lease(max_messages=FIRST_WINDOW_MESSAGES, max_bytes=FIRST_WINDOW_BYTES)
+            await self._lease(
+                FIRST_SHARED_WINDOW if self._lane.is_shared else FIRST_WINDOW_MESSAGES, FIRST_WINDOW_BYTES
+            )
         return bool(self._ready)
+
+    async def _lease(self, max_messages: int, max_bytes: int) -> None:
+        leases = await self._lane.lease(max_messages=max_messages, max_bytes=max_bytes)
+        self._lane.in_hand += len(leases)
+        self._ready += leases
 
     @property
     def is_unserved(self) -> bool:
@@ -53,8 +64,9 @@ class LaneFeed:
     async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
         """The next transactions for this connection. A message that cannot be prepared is deferred here."""
         self.was_asked = True
-        if not self._ready:
-            self._ready = await self._lane.lease(max_messages=max_transactions, max_bytes=max_bytes)
+        missing = max_transactions - len(self._ready)
+        if not self._ready or (self._lane.is_shared and missing > 0):
+            await self._lease(missing, max_bytes)
         leases, self._ready = self._ready[:max_transactions], self._ready[max_transactions:]
         transactions = []
         for lease in leases:
@@ -71,6 +83,9 @@ class LaneFeed:
     async def wait(self, timeout_seconds: float) -> bool:
         return bool(self._ready) or await self._lane.wait_for_work(timeout_seconds)
 
+    def watch(self, hear: Callable[[], None] | None) -> None:
+        self._lane.watch(hear)
+
     async def begin(self, transactions: Sequence[Transaction]) -> None:
         numbers = [id(transaction) for transaction in transactions]
         leases = [self._out[number][1] for number in numbers]
@@ -83,6 +98,13 @@ class LaneFeed:
         self._begun.discard(id(transaction))
         self._lane.is_in_doubt = bool(self._begun)
         self._settle(lease, outcomes)
+
+    @property
+    def known_speed(self) -> Speed | None:
+        return self._lane.known_speed
+
+    def note_speed(self, speed: Speed) -> None:
+        self._lane.note_speed(speed)
 
     def defer_out(self, error: Exception) -> None:
         """An error of ours broke the connection: what it had may have been the reason, and is put off."""
@@ -100,12 +122,14 @@ class LaneFeed:
         """Ends every lease that has no outcome; nothing happened to its recipients."""
         leases = [*(lease for _, lease in self._out.values()), *self._ready]
         self._out, self._ready = {}, []
+        self._lane.in_hand -= len(leases)
         self._desk.give_back(leases)
 
     def _settle(self, lease: Lease, outcomes: Sequence[Outcome], *, hop_given_up: bool = False) -> None:
         if any(not isinstance(outcome, NotTried) for outcome in outcomes):
             self._has_served = True
             self._lane.note_answer()
+        self._lane.in_hand -= 1
         self._desk.settle(lease, self._route, outcomes, hop_given_up=hop_given_up)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from masqmail.delivery.parallel import Speed
 from masqmail.spool.api import Lease
 
 
@@ -21,20 +22,33 @@ class LaneKey:
 
 
 GiveLeases = Callable[["Lane", int, int], Awaitable[list[Lease]]]
+HearSpeed = Callable[["Lane", Speed], None]
 
 
 class Lane:
     """What the scheduler gives to whoever does the work of one next hop."""
 
-    def __init__(self, key: LaneKey, give_leases: GiveLeases) -> None:
+    def __init__(
+        self,
+        key: LaneKey,
+        give_leases: GiveLeases,
+        *,
+        is_shared: bool = False,
+        known_speed: Speed | None = None,
+        hear_speed: HearSpeed | None = None,
+    ) -> None:
         self.key = key
+        self.known_speed = known_speed
+        self.is_shared = is_shared  # whether other lanes may work for the same next hop
         self.did_something = False
-        self.is_full = False  # whether the last lease was as big as it could be
+        self.in_hand = 0  # messages that it has leased and not settled
         self.answers = 0  # messages that were answered
         self.is_in_doubt = False  # whether the other side may have taken a message that has no answer yet
         self.scope = anyio.CancelScope()  # around its work
         self._give_leases = give_leases
+        self._hear_speed = hear_speed
         self._more = anyio.Event()
+        self._watcher: Callable[[], None] | None = None
 
     @property
     def route_name(self) -> str:
@@ -53,8 +67,12 @@ class Lane:
         with anyio.CancelScope(shield=True):
             leases = await self._give_leases(self, max_messages, max_bytes)
         self.did_something |= bool(leases)
-        self.is_full = len(leases) == max_messages
         return leases
+
+    def note_speed(self, speed: Speed) -> None:
+        """What its connection has measured."""
+        if self._hear_speed is not None:
+            self._hear_speed(self, speed)
 
     def note_answer(self) -> None:
         """The other side is alive."""
@@ -67,6 +85,12 @@ class Lane:
     def nudge(self) -> None:
         """There may be more work."""
         self._more.set()
+        if self._watcher is not None:
+            self._watcher()
+
+    def watch(self, watcher: Callable[[], None] | None) -> None:
+        """Has a function called at every nudge."""
+        self._watcher = watcher
 
     @property
     def was_nudged(self) -> bool:

@@ -8,7 +8,7 @@ link changed, a pause ended, somebody flushed; one timer sleeps until the earlie
 
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -20,6 +20,7 @@ from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.rules import Rules
 from masqmail.daemon.stranded import Stranded
 from masqmail.daemon.usable import UsableClock
+from masqmail.delivery.parallel import Speed, connections_that_pay
 from masqmail.links.board import LinkBoard
 from masqmail.routing.decide import Choice
 from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass, Way
@@ -73,6 +74,7 @@ class Scheduler:
         self._lanes: dict[LaneKey, Lane] = {}
         self._stranded = Stranded(clock)
         self._crowded: set[str] = set()  # direct routes with more domains than lanes
+        self._speeds: dict[str, Speed] = {}  # of smarthost routes, as last measured
         self._wake = anyio.Event()
         self._is_resting = False
         self._news = anyio.Event()  # for `wait_until_idle`
@@ -86,8 +88,12 @@ class Scheduler:
     def note_classes(self, classes: Iterable[RouteClass]) -> None:
         """There are recipients of these classes that may be due."""
         noted = set(classes)
+        is_known = noted <= self._classes
         self._classes |= noted
-        self._nudge({route for route_class in noted for route in route_class.routes})
+        if self._lanes:
+            self._nudge({route for route_class in noted for route in route_class.routes})
+        if is_known and not any(one.tried for one in noted) and not self._outlook.by_route(noted):
+            return  # none of them can go now; whatever changes that wakes us
         self._wake.set()
 
     def wake(self) -> None:
@@ -134,6 +140,7 @@ class Scheduler:
         self._outlook.rules = rules
         self._pauses.schedule = rules.schedule
         self._pauses.forget()
+        self._speeds.clear()
         self._classes = {item for item in self._classes if item.is_local or item.generation == rules.generation}
         self.wake()
 
@@ -177,7 +184,7 @@ class Scheduler:
         classes = self._outlook.by_route(self._classes).get(lane.route_name)
         if not classes:
             return []
-        leases = await self._spool.lease(
+        return await self._spool.lease(
             str(lane.key),
             classes,
             now=self._clock.now(),
@@ -186,9 +193,6 @@ class Scheduler:
             max_messages=max_messages,
             max_bytes=max_bytes,
         )
-        if len(leases) == max_messages and lane.key.number + 1 < self.rules.max_connections(lane.route_name):
-            self._wake.set()  # there is enough for one more
-        return leases
 
     def _woken_at(self, route: str) -> datetime | None:
         woken = self._woken.get(route)
@@ -216,7 +220,27 @@ class Scheduler:
             if route is not None and route.way is Way.DIRECT:
                 await self._start_domains(tasks, run_lane, route, classes)
             else:
-                self._start(tasks, run_lane, name)
+                self._start(tasks, run_lane, name, wanted=await self._wanted_lanes(name, classes))
+
+    async def _wanted_lanes(self, route: str, classes: Collection[RouteClass]) -> int:
+        """How many lanes pay for what waits, by what was measured last; one while nothing is known."""
+        most, speed = self.rules.max_connections(route), self._speeds.get(route)
+        if most == 1 or speed is None:
+            return 1
+        counts = await self._spool.classes()
+        waiting = sum(counts.get(route_class, 0) for route_class in classes)
+        in_hand = sum(lane.in_hand for lane in self._lanes.values() if lane.route_name == route)
+        return connections_that_pay(max(0, waiting - in_hand), speed, most)
+
+    def _hear_speed(self, lane: Lane, speed: Speed) -> None:
+        """Looks again when the speed of a next hop is not what it was taken for."""
+        known = self._speeds.get(lane.route_name)
+        if speed.is_news(known):
+            lanes = sum(other.route_name == lane.route_name for other in self._lanes.values())
+            self._speeds[lane.route_name] = replace(
+                speed, line_seconds=speed.line_seconds / lanes
+            )  # each had a share
+            self._wake.set()
 
     def _lane_has_link(self, lane: Lane) -> bool:
         """Local delivery needs none; a route that the configuration has just lost is left to end by itself."""
@@ -239,20 +263,21 @@ class Scheduler:
         else:
             self._crowded.discard(route.name)
 
-    def _start(self, tasks: TaskGroup, run_lane: RunLane, route: str, domain: str = "") -> None:
-        """Starts a lane for a next hop; one more beside it only when those there have all they can take."""
-        room = self.rules.max_connections(route)
+    def _start(self, tasks: TaskGroup, run_lane: RunLane, route: str, domain: str = "", *, wanted: int = 1) -> None:
+        """Makes sure that so many lanes work for a next hop, beside those that hang."""
+        is_shared = not domain and self.rules.max_connections(route) > 1
         for number in itertools.count():
             key = LaneKey(route, domain, number)
             lane = self._lanes.get(key)
-            if lane is None:
-                lane = self._lanes[key] = Lane(key, self._lease)
-                tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
-                return
-            if self._stranded.is_hanging(lane):
+            if lane is not None and self._stranded.is_hanging(lane):
                 continue
-            room -= 1
-            if not room or not lane.is_full:
+            if lane is None:
+                known = self._speeds.get(route) if is_shared else None
+                lane = Lane(key, self._lease, is_shared=is_shared, known_speed=known, hear_speed=self._hear_speed)
+                self._lanes[key] = lane
+                tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
+            wanted -= 1
+            if wanted <= 0:
                 return
 
     async def _run(self, run_lane: RunLane, lane: Lane) -> None:

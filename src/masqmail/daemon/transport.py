@@ -8,6 +8,7 @@ from masqmail.daemon.secrets import SecretSource
 from masqmail.delivery.connect import Memory, Options, TlsMode
 from masqmail.delivery.direct import Source
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials, Secret
+from masqmail.routing.route import Way
 from masqmail.settings import HostPort
 
 
@@ -71,4 +72,5 @@ class Transports:
             clear_password=section.tls is Tls.NONE,
             pipelining=section.pipelining,
             max_messages=section.max_messages_per_connection,
+            connections=1 if section.way is Way.DIRECT else section.max_connections,
         )

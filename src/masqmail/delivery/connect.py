@@ -1,7 +1,11 @@
 """How a next hop is spoken to, and the way to it: connection and TLS, before the first word of SMTP."""
 
+import socket
 import ssl
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from functools import partial
@@ -11,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from masqmail.mail.address import address_literal
+from masqmail.net import dial
 from masqmail.net import stream as net_stream
 from masqmail.net.dns import name_of, to_ascii
 from masqmail.net.errors import NameFailure, NetError, TlsFailure
@@ -25,6 +30,10 @@ TLS_TIME = timedelta(seconds=60)
 NAME_TIME = timedelta(seconds=10)
 MAX_CAREFUL_HOSTS = 1000
 MAX_CUT_OFF = 1000
+
+#: How long a host that pipelining troubled again is spoken to with care; four times as long each time after that.
+CARE_TIME = timedelta(hours=1)
+LONGEST_CARE = timedelta(days=1)
 
 
 class TlsMode(Enum):
@@ -44,7 +53,7 @@ class Options:
     `mechanisms` may be used to log in, in this order. `clear_password` lets a password travel without TLS:
     only for a `tls = "none"` that somebody wrote. With `pipelining` off every command waits for its reply.
     `time_scale` stretches every time-out for slow links; `linger` is how long an idle connection waits for more
-    work. `max_messages` of 0 is no limit.
+    work. `max_messages` of 0 is no limit. `connections` is how many may be open to the next hop at a time.
     """
 
     helo_name: str | None
@@ -61,6 +70,7 @@ class Options:
     window_bytes: int = 64 * 1024
     window_messages: int = 64
     local_address: str = ""
+    connections: int = 1
 
     def seconds(self, time: timedelta) -> float:
         """A time-out as this link needs it."""
@@ -75,16 +85,31 @@ _STARTTLS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """How often a host had trouble with pipelining, and until when (monotonic) it is spoken to with care.
+
+    Without such a time that is until a session goes well: the line may have been to blame.
+    """
+
+    count: int
+    at: float
+    ends: float | None
+
+
 class Memory:
     """What we know of next hops from one connection to the next: TLS, and who must be treated with care.
 
     One for all next hops, until the configuration changes.
     """
 
-    def __init__(self, sessions: SessionCache | None = None) -> None:
+    def __init__(
+        self, sessions: SessionCache | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.sessions = sessions or SessionCache()
+        self._monotonic = monotonic
         self._contexts: dict[tuple[bool, Path | None, str], ssl.SSLContext] = {}
-        self._careful: dict[str, bool] = {}  # next hop: whether for good
+        self._troubles: dict[str, _Trouble] = {}
         self._cut_off: dict[tuple[str, str], None] = {}  # next hop and queue ID
 
     async def context(self, options: Options) -> ssl.SSLContext:
@@ -96,20 +121,41 @@ class Memory:
             self._contexts[key] = await anyio.to_thread.run_sync(make)
         return self._contexts[key]
 
+    async def prepare(self, options: Options) -> None:
+        """Makes the context that will be wanted; what is wrong with it shows when it is."""
+        if options.tls is not TlsMode.NONE:
+            with suppress(TlsFailure):
+                await self.context(options)
+
     def needs_care(self, next_hop: str) -> bool:
         """Whether this host gets one command at a time, whatever it offers."""
-        return next_hop in self._careful
+        trouble = self._troubles.get(next_hop)
+        return trouble is not None and (trouble.ends is None or self._monotonic() < trouble.ends)
 
-    def note_trouble(self, next_hop: str, *, for_good: bool) -> None:
-        """Pipelining confused this host (`for_good`), or it stalled or hung up in the middle of a window."""
-        self._careful[next_hop] = for_good or self._careful.get(next_hop, False)
-        while len(self._careful) > MAX_CAREFUL_HOSTS:
-            del self._careful[next(iter(self._careful))]
+    def note_trouble(self, next_hop: str, *, is_certain: bool) -> None:
+        """Pipelining confused this host (`is_certain`), or it stalled or hung up in the middle of a window.
+
+        The second may have been the line's fault, unless it happens again within a day.
+        """
+        now, longest = self._monotonic(), LONGEST_CARE.total_seconds()
+        before = self._troubles.pop(next_hop, None)
+        count = 1 + (before.count if before is not None and now - before.at < longest else 0)
+        ends: float | None = None
+        if is_certain:
+            ends = now + longest
+        elif count > 1:
+            ends = now + min(CARE_TIME.total_seconds() * 4 ** (count - 2), longest)
+        if before is not None and before.ends is not None and before.ends > now:
+            ends = max(before.ends, ends or 0.0)
+        self._troubles[next_hop] = _Trouble(count, now, ends)
+        while len(self._troubles) > MAX_CAREFUL_HOSTS:
+            del self._troubles[next(iter(self._troubles))]
 
     def note_success(self, next_hop: str) -> None:
-        """A session went well: a single stall is forgiven."""
-        if self._careful.get(next_hop) is False:
-            del self._careful[next_hop]
+        """A session went well: a single stall is forgiven, but not forgotten."""
+        trouble = self._troubles.get(next_hop)
+        if trouble is not None and trouble.ends is None:
+            self._troubles[next_hop] = replace(trouble, ends=trouble.at)
 
     def note_cut_off(self, next_hop: str, queue_id: str) -> bool:
         """The connection broke in the middle of this message's content; whether the last time it did so, too."""
@@ -147,11 +193,21 @@ def _to_a_labels(domain: str) -> str:
         raise ValueError(error.reason) from error
 
 
-async def open_stream(address: HostPort, options: Options) -> Stream:
-    """Connects. Raises `NameFailure` or `ConnectFailure`."""
-    return await net_stream.connect(
-        address, timeout_seconds=options.seconds(CONNECT_TIME), local_address=options.local_address
-    )
+async def open_stream(address: HostPort, options: Options, memory: Memory) -> tuple[Stream, socket.socket]:
+    """Connects; meanwhile TLS is prepared. The socket belongs to the stream and is there to be asked.
+
+    Raises `NameFailure` or `ConnectFailure`.
+    """
+    timeout, failure = options.seconds(CONNECT_TIME), None
+    async with anyio.create_task_group() as group:
+        group.start_soon(memory.prepare, options)
+        try:
+            sock = await dial.open_socket(address, timeout_seconds=timeout, local_address=options.local_address)
+        except NetError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return await net_stream.attach(sock), sock
 
 
 async def our_name(stream: Stream, options: Options) -> str:

@@ -4,12 +4,13 @@ Remote delivery works on connections: `delivery.smtp` takes `Transaction`s from 
 any and settles each with one outcome per recipient. Local delivery works on single `LocalJob`s.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from masqmail.delivery.parallel import Speed
 from masqmail.delivery.variables import Variables
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.outcome import Outcome
@@ -48,17 +49,27 @@ class Transaction:
 class Feed(Protocol):
     """Where a connection gets its work from and gives its outcomes to."""
 
+    @property
+    def known_speed(self) -> Speed | None:
+        """What an earlier connection to this next hop, or one beside this one, has measured."""
+
     async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
         """More work for this connection now, or nothing. Never waits for work to arrive."""
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Waits until there may be more work; False when none came in time."""
 
+    def watch(self, hear: Callable[[], None] | None) -> None:
+        """Has a function called, from now on, whenever there may be more work."""
+
     async def begin(self, transactions: Sequence[Transaction]) -> None:
         """Must have returned before the last byte of any of these transactions leaves."""
 
     def settle(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> None:
         """One outcome per recipient of its envelope, in order. Queued for commit; never waits."""
+
+    def note_speed(self, speed: Speed) -> None:
+        """What this connection has measured; told again when there is news."""
 
 
 class LocalMethod(Enum):

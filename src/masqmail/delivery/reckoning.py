@@ -51,7 +51,8 @@ class Reckoning:
         self._name = next_hop
         self._client = client
         self._memory = memory
-        self._in_hand: tuple[int, str] | None = None  # the message whose content has left in part
+        self._queue_ids: dict[int, str] = {}  # of the messages under way
+        self._in_hand: int | None = None  # the message whose content has left in part
         self._put_off: dict[int, Deferred] = {}  # messages that are themselves why they were not sent
 
     @property
@@ -78,8 +79,12 @@ class Reckoning:
         elif self.end is None:
             self.end = self._end_by(error)
 
-    def note_content_begun(self, number: int, queue_id: str) -> None:
-        self._in_hand = number, queue_id
+    def note_taken(self, number: int, queue_id: str) -> None:
+        """A message was given to the machine."""
+        self._queue_ids[number] = queue_id
+
+    def note_content_begun(self, number: int) -> None:
+        self._in_hand = number
 
     def note_content_sent(self) -> None:
         self._in_hand = None
@@ -93,8 +98,9 @@ class Reckoning:
 
     # what it means
 
-    def outcomes(self, found: Verdicts, queue_id: str, trouble: NotTried | Deferred) -> Sequence[Outcome]:
+    def outcomes(self, found: Verdicts, trouble: NotTried | Deferred) -> Sequence[Outcome]:
         """One for each recipient of a message; `trouble` is what there is now, if it was not sent."""
+        queue_id = self._queue_ids.pop(found.number)
         trouble = self._put_off.get(found.number, trouble)
         takes_dsn = self._client.offered.dsn
         outcomes = [
@@ -127,7 +133,7 @@ class Reckoning:
         is_ready = self._client.phase is Phase.READY
         if isinstance(error, PeerError):
             if is_ready:
-                self._memory.note_trouble(self._name, for_good=True)
+                self._memory.note_trouble(self._name, is_certain=True)
             return SessionEnd(Culprit.SESSION, f"{self._name} answered nonsense: {error.status.text}")
         if self._client.phase is Phase.QUIT or (is_ready and self._client.is_idle):
             return self.account_trouble or SessionEnd()  # it closed what we no longer needed
@@ -138,14 +144,13 @@ class Reckoning:
     def _break_off(self, why: str) -> None:
         """The connection broke with work in hand. A message in whose middle that happens again lets others go first.
 
-        A filter or firewall on the way may object to what is in it, and would to its end.
+        The server, a filter or a firewall on the way may object to its recipients or to what is in it, and would to
+        the end of its lifetime.
         """
         if self._client.is_pipelining:
-            self._memory.note_trouble(self._name, for_good=False)
-        if self._in_hand is None:
-            return
-        number, queue_id = self._in_hand
-        if self._memory.note_cut_off(self._name, queue_id):
+            self._memory.note_trouble(self._name, is_certain=False)
+        number = self._client.questioned_message if self._in_hand is None else self._in_hand
+        if number is not None and self._memory.note_cut_off(self._name, self._queue_ids[number]):
             reason = f"the connection to {self._name} broke again in the middle of this message: {why}"
             self._put_off[number] = Deferred(_CUT_OFF, Culprit.MESSAGE, reason, self._name)
             self.progress = True

@@ -1,4 +1,4 @@
-"""How many bytes may be on their way unanswered: two bandwidth-delay products, as measured."""
+"""How much may be on its way unanswered: in bytes two bandwidth-delay products, as measured, and in messages."""
 
 from collections import deque
 

@@ -1,5 +1,6 @@
 """The bytes between a session and its stream: written in big pieces, read with a deadline, traced."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -14,6 +15,9 @@ from masqmail.proto.smtp.transfer import Step
 from masqmail.system import events
 
 FLUSH_BYTES = 32 * 1024
+#: What TLS adds to each record of up to 16 KB with its usual ciphers, RFC 8446 §5.2.
+RECORD_BYTES = 16 * 1024
+RECORD_EXTRA = {"TLSv1.3": 22, "TLSv1.2": 29}
 #: How long reading waits before it asks again whether a reply is due.
 IDLE_CHECK = timedelta(seconds=10)
 
@@ -27,34 +31,51 @@ class Wire:
         self._options = options
         self._output: list[bytes] = []
         self._output_bytes = 0
-        self._active_at = anyio.current_time()
+        self._now = asyncio.get_running_loop().time
+        self._active_at = self._now()
+        self.sent_bytes = 0  # to the line, as near as we know
 
     def touch(self) -> None:
         """Something was achieved: time-outs count from now."""
-        self._active_at = anyio.current_time()
+        self._active_at = self._now()
 
     @property
     def is_full(self) -> bool:
         """Whether it is worth a `flush` before there is more."""
         return self._output_bytes >= FLUSH_BYTES
 
-    @property
-    def has_output(self) -> bool:
-        return bool(self._output)
-
     def put(self, data: bytes) -> None:
         """Adds to what the next `flush` sends."""
         self._output.append(data)
         self._output_bytes += len(data)
 
-    async def flush(self) -> None:
-        """Sends everything, and waits while the network is slow. Raises `NetError`."""
+    def flush(self) -> None:
+        """Sends everything, or as much as there is room for; `drain` waits for the rest."""
+        if not self._output:
+            return
         self.stream.write(b"".join(self._output))
+        self.sent_bytes += self._output_bytes + self._extra_bytes()
         self._output.clear()
         self._output_bytes = 0
+        self.touch()
+
+    async def drain(self) -> None:
+        """Waits while the network is slow. Raises `NetError`."""
         await self.stream.drain(self._options.seconds(BLOCK_TIME))
         self.touch()
         await anyio.lowlevel.checkpoint_if_cancelled()
+
+    def take(self) -> bytes | None:
+        """What has come; empty when the other side has closed, None when nothing has. Raises `NetError`."""
+        data = self.stream.take()
+        if data:
+            self._note_received(data)
+        return data
+
+    def _extra_bytes(self) -> int:
+        """What TLS adds to the output."""
+        tls = self.stream.tls
+        return RECORD_EXTRA.get(tls.version, 0) * -(-self._output_bytes // RECORD_BYTES) if tls else 0
 
     async def receive(self, what_is_due: Callable[[], Phase | Step | None]) -> bytes:
         """Whatever comes next; empty when the other side has closed.
@@ -62,21 +83,33 @@ class Wire:
         Raises `NetError`: `StreamTimeout` when the reply that is due takes too long (RFC 5321 §4.5.3.2).
         """
         while True:
-            awaited = what_is_due()
-            if awaited is None:
-                wait = self._options.seconds(IDLE_CHECK)
-            else:
-                limit = self._options.seconds(REPLY_TIMES[awaited])
-                wait = self._active_at + limit - anyio.current_time()
-                if wait <= 0:
-                    raise StreamTimeout(f"no answer within {limit:g} s ({awaited.value})")
+            patience = self._patience(what_is_due())
             try:
-                data = await self.stream.receive(wait)
+                data = await self.stream.receive(patience)
             except StreamTimeout:
                 continue  # unless something was sent or is due since
-            self.touch()
-            self.trace("S:", data)
+            self._note_received(data)
             return data
+
+    async def mind(self, is_over: asyncio.Event, what_is_due: Callable[[], Phase | Step | None]) -> None:
+        """Returns when it is over. Raises `StreamTimeout` as `receive` does; somebody else takes what comes."""
+        while not is_over.is_set():
+            with anyio.move_on_after(self._patience(what_is_due())):
+                await is_over.wait()
+
+    def _patience(self, awaited: Phase | Step | None) -> float:
+        """How long to wait before asking again. Raises `StreamTimeout` when the reply that is due took too long."""
+        if awaited is None:
+            return self._options.seconds(IDLE_CHECK)
+        limit = self._options.seconds(REPLY_TIMES[awaited])
+        left = self._active_at + limit - self._now()
+        if left <= 0:
+            raise StreamTimeout(f"no answer within {limit:g} s ({awaited.value})")
+        return left
+
+    def _note_received(self, data: bytes) -> None:
+        self.touch()
+        self.trace("S:", data)
 
     def trace(self, direction: str, data: bytes, *, is_secret: bool = False) -> None:
         """Shows protocol lines to whoever wants them, and secrets to nobody."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
+from masqmail.proto.smtp import reply as reply_module
 from masqmail.proto.smtp.reply import MAX_RECEIVED_LINE_BYTES, MAX_RECEIVED_LINES, ReplyParser, format_reply
 
 
@@ -139,3 +140,15 @@ def test_nothing_but_replies_and_peer_errors_come_out(wire: bytes) -> None:
     except PeerError:
         return
     assert all(isinstance(reply, Status) for reply in replies)
+
+
+@given(
+    st.sampled_from([(250, "2.0.0"), (354, ""), (550, "5.7.1")]),
+    st.text(max_size=20) | st.text(alphabet=" ab\n", max_size=20) | st.integers(390, 520).map("x".__mul__),
+)
+def test_the_short_way_of_writing_a_reply_comes_to_the_same_result(codes: tuple[int, str], text: str) -> None:
+    status = Status(*codes, text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reply_module, "_SHORT_TEXT_BYTES", -1)
+        long_way = format_reply(status)
+    assert format_reply(status) == long_way

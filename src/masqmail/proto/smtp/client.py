@@ -72,6 +72,8 @@ class Client:
         self._pipeline: Pipeline | None = None
         self._messages = 0
         self._login: Login | None = None
+        self._session_trips = 0
+        self.window_messages = options.window_transactions
 
     # bytes in, events out
 
@@ -80,13 +82,17 @@ class Client:
 
     def next_event(self) -> Event | None:
         """The next thing that happened, or None until more bytes come."""
-        while not self._events:
-            if self.phase in (Phase.TLS, Phase.CLOSED):
+        events = self._events
+        while not events:
+            if self.phase in (Phase.TLS, Phase.CLOSED) or (reply := self._parser.next_reply()) is None:
                 return None
-            if (reply := self._parser.next_reply()) is None:
-                return None
-            self._receive_reply(reply)
-        return self._events.popleft()
+            if self.phase is Phase.READY and reply.code != SHUTTING_DOWN_CODE:
+                pipeline = self._ready_pipeline()
+                pipeline.receive_reply(reply)
+                self._collect_verdicts(pipeline)
+            else:
+                self._receive_reply(reply)
+        return events.popleft()
 
     def abandon(self) -> None:
         """The connection broke or was given up: what was completely sent and not answered is in doubt."""
@@ -142,16 +148,28 @@ class Client:
         pipeline = self._pipeline
         if pipeline is None or self.phase is not Phase.READY:
             return 0, 0
-        messages = self._options.window_transactions - pipeline.jobs
+        messages = self.window_messages - pipeline.jobs
         room_bytes = pipeline.window_bytes - pipeline.bytes
         if pipeline.transactions_left is not None:
             messages = min(messages, pipeline.transactions_left)
         return (messages, room_bytes) if messages > 0 and room_bytes > 0 else (0, 0)
 
     @property
+    def pace(self) -> Pace:
+        """How far we run ahead of the replies; as far as the server's offer is known."""
+        if not (self._options.pipelining and self.offered.pipelining):
+            return Pace.LOCK_STEP
+        return Pace.STREAM if self.offered.chunking else Pace.GROUP
+
+    @property
     def is_pipelining(self) -> bool:
         """Whether we run ahead of the replies."""
-        return self._pace() is not Pace.LOCK_STEP
+        return self.pace is not Pace.LOCK_STEP
+
+    @property
+    def trips(self) -> int:
+        """How many replies we had to wait for, one after the other; TCP and TLS make their own."""
+        return self._session_trips + (self._pipeline.trips if self._pipeline is not None else 0)
 
     @property
     def is_idle(self) -> bool:
@@ -188,6 +206,14 @@ class Client:
         step = self._pipeline.awaited_step
         return None if step is Step.CONTENT and not self._pipeline.is_content_complete else step
 
+    @property
+    def questioned_message(self) -> int | None:
+        """The number of the message that is not wholly sent and whose RCPT or DATA is answered next."""
+        if self._pipeline is None or self._pipeline.awaited_step not in (Step.RCPT, Step.DATA):
+            return None
+        transfer = self._pipeline.awaited_transfer
+        return None if transfer is None or transfer.content_sent else transfer.job.number
+
     # the session
 
     def tls_started(self) -> None:
@@ -204,6 +230,7 @@ class Client:
         if status.code == SHUTTING_DOWN_CODE and self.phase is not Phase.QUIT:
             self._receive_421(status)
             return
+        self._session_trips += 1
         match self.phase:
             case Phase.GREETING:
                 self._receive_greeting(status)
@@ -214,15 +241,11 @@ class Client:
             case Phase.AUTH:
                 assert self._login is not None
                 self._receive_auth(self._login, status)
-            case Phase.READY:
-                pipeline = self._ready_pipeline()
-                pipeline.receive_reply(status)
-                self._collect_verdicts(pipeline)
             case Phase.QUIT:
                 self.phase = Phase.CLOSED
                 self._events.append(Quitted())
-            case Phase.TLS | Phase.CLOSED:
-                raise UsageError("replies are not read in this phase")
+            case Phase.READY | Phase.TLS | Phase.CLOSED:
+                raise UsageError("replies are not read so in this phase")
             case _:
                 assert_never(self.phase)
 
@@ -306,17 +329,12 @@ class Client:
         self.phase = Phase.READY
         self._pipeline = Pipeline(
             self.offered,
-            self._pace(),
+            self.pace,
             window_bytes=self._options.window_bytes,
             lmtp=self._options.lmtp,
             to_a_labels=self._options.to_a_labels,
         )
         self._events.append(Ready())
-
-    def _pace(self) -> Pace:
-        if not (self._options.pipelining and self.offered.pipelining):
-            return Pace.LOCK_STEP
-        return Pace.STREAM if self.offered.chunking else Pace.GROUP
 
     def _say(self, phase: Phase, command: bytes) -> None:
         self.phase = phase

@@ -33,8 +33,12 @@ class Pace(Enum):
 
 
 class Expected(NamedTuple):
-    """A reply that must come: to which command, of which transfer, for which recipient."""
+    """A reply that must come: to which command, of which transfer, for which recipient.
 
+    `trip` is how many replies will have been waited for then, one after the other.
+    """
+
+    trip: int
     step: Step
     transfer: Transfer | None = None
     recipient: int = -1
@@ -48,6 +52,7 @@ class Pipeline:
     ) -> None:
         self.window_bytes = window_bytes
         self._transfers_begun = 0
+        self.trips = 0  # replies that had to be waited for, one after the other
         self.jobs = 0  # started, and not finished
         self.bytes = 0  # of these
         self._offered = offered
@@ -122,6 +127,11 @@ class Pipeline:
     def awaited_step(self) -> Step | None:
         """What the next reply answers, or None when none must come."""
         return self._expected[0].step if self._expected else None
+
+    @property
+    def awaited_transfer(self) -> Transfer | None:
+        """The transaction that the next reply belongs to."""
+        return self._expected[0].transfer if self._expected else None
 
     @property
     def is_content_complete(self) -> bool:
@@ -221,7 +231,7 @@ class Pipeline:
         self._end_writing(transfer)
 
     def _expect(self, command: bytes, step: Step, transfer: Transfer | None = None, recipient: int = -1) -> bytes:
-        self._expected.append(Expected(step, transfer, recipient))
+        self._expected.append(Expected(self.trips + 1, step, transfer, recipient))
         if transfer is not None:
             transfer.awaited += 1
         return command
@@ -240,8 +250,10 @@ class Pipeline:
         """
         if not self._expected:
             raise _out_of_step(f"a reply to nothing: {status}")
-        step, transfer, recipient = expected = self._expected[0]
+        trip, step, transfer, recipient = expected = self._expected[0]
         self._check(status, expected)
+        if trip > self.trips:
+            self.trips = trip
         if transfer is None:
             self._expected.popleft()
             return
@@ -262,7 +274,7 @@ class Pipeline:
         and all the rest was not sent, whatever of it has left.
         """
         if self._expected:
-            step, transfer, recipient = self._expected[0]
+            _, step, transfer, recipient = self._expected[0]
             if transfer is not None and step is not Step.MAIL and not transfer.is_refused:
                 if step is Step.CONTENT and self._lmtp:
                     transfer.answer_content_once(status)
@@ -298,7 +310,7 @@ class Pipeline:
         A 503 that an earlier refusal explains is no surprise; any other one while we run ahead, or a 500,
         means that the server reads something else than we wrote: a BDAT it left unread, for instance.
         """
-        step, transfer, _ = expected
+        _, step, transfer, _ = expected
         wrong_digit = status.is_success if step is Step.DATA else status.is_intermediate
         if wrong_digit or (step is Step.RSET and not status.is_success):  # RFC 5321 §4.3.2
             raise _out_of_step(f"{step.value} was answered with {status}")

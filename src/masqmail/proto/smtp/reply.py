@@ -5,11 +5,13 @@ b'250 2.1.5 Fine\\r\\n'
 """
 
 import re
+from functools import lru_cache
 
 from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
 
 MAX_REPLY_LINE_BYTES = 512  # RFC 5321 §4.5.3.1.5; what we send keeps to it
+_SHORT_TEXT_BYTES = 400  # with its codes certainly no longer than a line may be
 MAX_RECEIVED_LINE_BYTES = 4096  # real servers write more than the 512 they may
 MAX_RECEIVED_LINES = 256  # ours: the longest EHLO reply seen has about thirty
 
@@ -24,6 +26,9 @@ def format_reply(status: Status) -> bytes:
 
     What is no printable ASCII becomes `?` (RFC 5321 §4.2), and a line is cut at 512 bytes.
     """
+    text = status.text
+    if status.enhanced and text.isascii() and text.isprintable() and 0 < len(text) <= _SHORT_TEXT_BYTES:
+        return f"{status.code} {status.enhanced} {text}".rstrip(" ").encode("ascii") + b"\r\n"  # nearly every one
     lines = status.text.splitlines() or [""]
     last = len(lines) - 1
     return b"".join(_format_line(status, "-" if i < last else " ", line) for i, line in enumerate(lines))
@@ -59,9 +64,9 @@ class ReplyParser:
     def next_reply(self) -> Status | None:
         """The next complete reply, or None until there is one. Raises `PeerError` for what is no reply."""
         while (line := self._take_line()) is not None:
-            match = _LINE.fullmatch(line)
-            if match is None:
-                raise _nonsense(f"not an SMTP reply: {_show(line)}")
+            if not self._lines and line[3:4] != b"-":
+                return _read_single(line)
+            match = _match(line)
             code, separator, text = match[1], match[2], match[3] or b""
             if self._lines and code != self._code:  # RFC 5321 §4.2.1
                 raise _nonsense(f"a reply that begins with {self._code.decode()} goes on with {_show(line)}")
@@ -91,6 +96,20 @@ class ReplyParser:
         if len(line) > MAX_RECEIVED_LINE_BYTES:
             raise _nonsense(f"a reply line of more than {MAX_RECEIVED_LINE_BYTES} bytes: {_show(line)}")
         return line[:-1]
+
+
+@lru_cache(maxsize=64)
+def _read_single(line: bytes) -> Status:
+    """The reply that is a single line; most are always the same."""
+    match = _match(line)
+    return _to_status(int(match[1]), [match[3] or b""])
+
+
+def _match(line: bytes) -> re.Match[bytes]:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise _nonsense(f"not an SMTP reply: {_show(line)}")
+    return match
 
 
 def _to_status(code: int, raw_lines: list[bytes]) -> Status:
