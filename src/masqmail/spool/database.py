@@ -54,6 +54,7 @@ class Database:
         self._ballast = Ballast(directory)
         self.last_number = 0
         self._is_synced = True
+        self._is_written = False
         path = directory / FILE_NAME
         with ExitStack() as opened:
             opened.callback(os.close, _lock(directory / LOCK_NAME))
@@ -106,12 +107,19 @@ class Database:
             self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._is_synced = durable
         self.connection.execute("BEGIN")
+        self._is_written = False
         self.tally.begin()
+
+    def write(self) -> None:
+        """Writes the rows that are still to be written, before the commit; harmless when that was done."""
+        if not self._is_written:
+            self.tally.write(self.inserts)
+            self.inserts.write()  # before any file gets its name: a queue ID that is taken is found out here
+            self._is_written = True
 
     def commit(self) -> None:
         """Ends the transaction. Raises `SpoolFull` when it can be undone, else `SpoolBroken`: that is final."""
-        self.tally.write(self.inserts)
-        self.inserts.write()  # before the files: a queue ID that is taken is found out here
+        self.write()
         if self.new_files:
             self.bodies.store(self.new_files)
             self.new_files.clear()
@@ -191,7 +199,7 @@ def _lock(path: Path) -> int:
 
 def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would ask the umask
-    return sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
+    return sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256, check_same_thread=False)
 
 
 def _opening_error(error: sqlite3.Error, path: Path) -> Exception:

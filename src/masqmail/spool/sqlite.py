@@ -75,13 +75,19 @@ class SqliteSpool:
 
     def accept(self, messages: Sequence[NewMessage]) -> Awaitable[None]:
         messages, bodies = self._take_bodies(messages)
-        if not self._room.has(sum(map(message_size, messages))):
+        size_bytes = sum(map(message_size, messages))
+        if not self._room.has(size_bytes):
             _remove(bodies)
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             refused.set_exception(SpoolFull("the disk is nearly full"))
             return refused
         return self._writer.submit_joint(
-            custody.accept, messages, Effect.FIRM, on_failure=partial(_remove, bodies), is_owed=False
+            custody.accept,
+            messages,
+            Effect.FIRM,
+            on_failure=partial(_remove, bodies),
+            is_owed=False,
+            size_bytes=size_bytes,
         )
 
     def _take_bodies(self, messages: Sequence[NewMessage]) -> tuple[Sequence[NewMessage], list[NewBody]]:

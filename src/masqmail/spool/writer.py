@@ -1,8 +1,12 @@
-"""The one thread that touches the queue file, and its group commit.
+"""The one thread that waits for the disk, and its group commit.
 
 Requests are served in the order in which they came. All that wait when the thread is free go into one transaction;
 while that is being synced the next ones gather, so the busier it is, the more messages share one sync. Callers are
 answered when *their* commit is on disk.
+
+The database is used by one at a time. Small joint work, which is nearly all there is in a busy minute, is done in the
+event loop while the thread is idle, and only its commit in the thread: each statement in a thread would have to win
+Python's lock back from a busy loop. Everything else is done in the thread.
 
 When a request of a group fails the whole group is undone and each of its requests runs again in a transaction of
 its own, so that one bad one fails alone. That is rare; a savepoint around every request would cost each accepted
@@ -10,6 +14,7 @@ message a copy of every page it changes. So a request must be repeatable.
 """
 
 import asyncio
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -27,6 +32,9 @@ T = TypeVar("T")
 
 #: A transaction with so many requests takes no more, so that the first of them are not kept waiting.
 MAX_GROUP = 256
+
+#: A group with more content than this is written in the thread: it would keep the event loop too long.
+MAX_CARRIED_BYTES = 512 * 1024
 
 
 class Effect(Enum):
@@ -52,6 +60,14 @@ class Request(NamedTuple):
     on_failure: Callable[[], None] | None = None
     is_owed: bool = True
     share: object = None
+    size_bytes: int = 0  # of the share
+
+
+class Carried(NamedTuple):
+    """A group whose work is done and written, all but the commit."""
+
+    requests: list[Request]
+    answers: "list[Answer]"
 
 
 Answer = tuple[asyncio.Future[Any], Any, Exception | None]
@@ -62,9 +78,15 @@ class Writer:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[list[Request] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Request] | Carried | None] = SimpleQueue()
         self._slices: deque[tuple[asyncio.Future[Any], Generator[None, None, Any]]] = deque()
-        self._asked: list[Request] = []  # in this turn of the event loop
+        self._database: Database
+        self._asked: list[Request] = []  # and not handed over yet
+        self._is_turn_over_awaited = False
+        self._handed_over = 0  # groups given to the thread
+        self._taken = 0  # groups the thread has taken
+        self._is_idle = False  # the thread has nothing to do and does not use the database
+        self._long_requests = 0  # whose slices may keep the thread from ever being idle
         self._end: SpoolError | None = None  # why nothing is taken any more
 
     async def start(self, open_database: Callable[[], Database]) -> None:
@@ -93,16 +115,24 @@ class Writer:
         *,
         on_failure: Callable[[], None] | None = None,
         is_owed: bool = True,
+        size_bytes: int = 0,
     ) -> asyncio.Future[None]:
         """Queues a share of work that is done for many at a time, since each statement has its price.
 
-        Between two other requests the order of works does not matter: what is submitted like this must allow that.
+        Between two other requests the order of works does not matter: what is submitted like this must allow that,
+        and be quick for its `size_bytes`.
         """
-        return self._put(work, effect, on_failure, is_owed, share)
+        return self._put(work, effect, on_failure, is_owed, share, size_bytes)
 
     def submit_sliced(self, work: Callable[[Database], Generator[None, None, T]]) -> asyncio.Future[T]:
         """Queues a long request that makes a break at each `yield`; others may go in between."""
-        return self._put(work, Effect.NOTHING, None, True)
+        future = self._put(work, Effect.NOTHING, None, True)
+        self._long_requests += 1
+        future.add_done_callback(self._note_long_request_over)
+        return future
+
+    def _note_long_request_over(self, future: asyncio.Future[Any]) -> None:
+        self._long_requests -= 1
 
     def _put(
         self,
@@ -111,6 +141,7 @@ class Writer:
         on_failure: Callable[[], None] | None,
         is_owed: bool,
         share: object = None,
+        size_bytes: int = 0,
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._end is not None:
@@ -118,16 +149,60 @@ class Writer:
             if on_failure is not None:
                 on_failure()
         else:
-            if not self._asked:
-                self._loop.call_soon(self._hand_over)
-            self._asked.append(Request(work, effect, future, on_failure, is_owed, share))
+            self._asked.append(Request(work, effect, future, on_failure, is_owed, share, size_bytes))
+            self._await_turn_over()
         return future
 
+    def _await_turn_over(self) -> None:
+        """Hands over once for everything that is asked for in one turn of the event loop."""
+        if not self._is_turn_over_awaited:
+            self._is_turn_over_awaited = True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        """Wakes the thread, if it can do something; else what was asked for gathers until it can."""
+        self._is_turn_over_awaited = False
+        if self._is_idle and self._asked:
+            group, self._asked = self._asked[:MAX_GROUP], self._asked[MAX_GROUP:]
+            self._give(self._carried(group) or group)
+        elif self._long_requests:
+            self._hand_over()
+
     def _hand_over(self) -> None:
-        """Wakes the thread, once for everything that was asked for in one turn of the event loop."""
+        """Gives the thread all that was asked for."""
         for start in range(0, len(self._asked), MAX_GROUP):
-            self._queue.put(self._asked[start : start + MAX_GROUP])
-        self._asked.clear()
+            self._give(self._asked[start : start + MAX_GROUP])
+        self._asked = []
+
+    def _give(self, group: list[Request] | Carried) -> None:
+        self._is_idle = False
+        self._handed_over += 1
+        self._queue.put(group)
+
+    def _carried(self, group: list[Request]) -> Carried | None:
+        """The group with all its work done but the commit; None when the thread must do it, or find out who fails."""
+        if sum(request.size_bytes for request in group) > MAX_CARRIED_BYTES:
+            return None
+        if any(request.share is None for request in group):
+            return None
+        try:
+            self._database.begin(durable=_must_be_durable(group))
+            answers = _carry_out(self._database, group)
+            self._database.write()
+        except Exception:
+            with suppress(sqlite3.Error):  # then the thread will find that it cannot go on
+                self._database.rollback()
+            return None
+        return Carried(group, answers)
+
+    def _note_report(self, report: "tuple[list[Answer], int]") -> None:
+        """Answers of the thread, and how many groups it had taken when it had nothing more to do; else -1."""
+        answers, taken = report
+        _answer(answers)
+        if taken == self._handed_over:
+            self._is_idle = True
+            if self._asked:
+                self._await_turn_over()
 
     async def close(self) -> None:
         """Serves what was asked for before, then closes the database."""
@@ -143,78 +218,88 @@ class Writer:
         answers: list[Answer] = [(future, None, end) for future, _ in self._slices]
         with suppress(Empty):
             while True:
-                answers += [(request.future, None, end) for request in self._queue.get_nowait() or ()]
+                group = self._queue.get_nowait()
+                requests = group.requests if isinstance(group, Carried) else group or ()
+                answers += [(request.future, None, end) for request in requests]
         _answer([*answers, (self._ended, None, None)])
 
     # --- from here on everything runs in the thread
 
     def _run(self, open_database: Callable[[], Database], opened: asyncio.Future[None]) -> None:
         try:
-            database = open_database()
+            database = self._database = open_database()
         except Exception as error:
-            self._release([(opened, None, error)])
+            self._in_loop(_answer, [(opened, None, error)])
             return
-        self._release([(opened, None, None)])
+        self._report([(opened, None, None)])
         end = SpoolError("the spool is closed")
-        group: list[Request] | None = []
+        group: list[Request] | Carried | None = []
         try:
             while (group := self._gather()) is not None:
-                self._serve(database, group)
-                self._serve_slice(database)
+                answers = self._serve(database, group)
+                answers += self._serve_slice(database)
+                self._report(answers)
         except Exception as error:
             end = error if isinstance(error, SpoolBroken) else SpoolBroken(f"the spool's thread ended: {error!r}")
-            self._release([(request.future, None, end) for request in group or ()])
+            requests = group.requests if isinstance(group, Carried) else group or ()
+            self._in_loop(_answer, [(request.future, None, end) for request in requests])
         database.close()
         self._in_loop(self._finish, end)
 
-    def _gather(self) -> list[Request] | None:
+    def _gather(self) -> list[Request] | Carried | None:
         """Everything that waits now; waits itself when there is nothing at all to do. None at the end."""
         group: list[Request] = []
         with suppress(Empty):
             while len(group) < MAX_GROUP:
-                requests = self._queue.get(block=not group and not self._slices)
-                if requests is None:
+                given = self._queue.get(block=not group and not self._slices)
+                if given is None:
                     if group:
                         self._queue.put(None)
                     return group or None
-                group += requests
+                self._taken += 1
+                if isinstance(given, Carried):  # the thread was idle before: there is nothing else
+                    return given
+                group += given
         return group
 
-    def _serve(self, database: Database, group: list[Request]) -> None:
+    def _serve(self, database: Database, group: list[Request] | Carried) -> list[Answer]:
+        """Carries out a group; its reads are answered before the changes are made."""
+        if isinstance(group, Carried):
+            return self._change(database, group.requests, group.answers)
         reads = list(takewhile(lambda request: request.effect is Effect.NOTHING, group))
-        for request in reads:
-            try:
-                self._release([(request.future, request.work(database), None)])
-            except Exception as error:
-                self._release([(request.future, None, _surviving(error))])
-        if len(reads) < len(group):
-            self._change(database, group[len(reads) :])
+        answers = [_read(database, request) for request in reads]
+        answers = [answer for answer in answers if not self._is_long(answer)]
+        if len(reads) == len(group):
+            return answers
+        if answers:
+            self._in_loop(_answer, answers)
+        return [answer for answer in self._change(database, group[len(reads) :]) if not self._is_long(answer)]
 
-    def _change(self, database: Database, requests: list[Request]) -> None:
+    def _change(
+        self, database: Database, requests: list[Request], carried: list[Answer] | None = None
+    ) -> list[Answer]:
         """Carries out requests in one transaction, or each in its own if that fails."""
         try:
-            database.begin(durable=any(request.effect is Effect.FIRM for request in requests))
-            answers = _carry_out(database, requests)
+            if carried is None:
+                database.begin(durable=_must_be_durable(requests))
+            answers = _carry_out(database, requests) if carried is None else carried
             database.commit()
         except Exception as error:
             failure = _surviving(error)
             database.rollback()
             if len(requests) > 1:
-                for request in requests:
-                    self._change(database, [request])
-                return
+                return [answer for request in requests for answer in self._change(database, [request])]
             if isinstance(failure, SpoolFull) and requests[0].is_owed and database.make_room():
-                self._change(database, requests)
-                return
+                return self._change(database, requests)
             answers = [(requests[0].future, None, failure)]
             if requests[0].on_failure is not None:
                 requests[0].on_failure()
-        self._release(answers)
+        return answers
 
-    def _serve_slice(self, database: Database) -> None:
+    def _serve_slice(self, database: Database) -> list[Answer]:
         """Carries the longest waiting of the long requests on by one slice."""
         if not self._slices:
-            return
+            return []
         future, generator = self._slices[0]
         try:
             database.begin(durable=False)
@@ -226,24 +311,38 @@ class Writer:
             database.rollback()
             is_done, value = True, None
         self._slices.rotate(-1)
-        if is_done:
-            self._slices.pop()
-            self._release([(future, value, failure)])
+        if not is_done:
+            return []
+        self._slices.pop()
+        return [(future, value, failure)]
 
-    def _release(self, answers: Sequence[Answer]) -> None:
-        """Gives answers to their callers, with one call into the event loop for all of them."""
-        finished = []
-        for answer in answers:
-            if isinstance(answer[1], Generator):
-                self._slices.append((answer[0], answer[1]))
-            else:
-                finished.append(answer)
-        if finished:
-            self._in_loop(_answer, finished)
+    def _is_long(self, answer: Answer) -> bool:
+        """Whether an answer is still to be found, slice by slice."""
+        is_long = isinstance(answer[1], Generator)
+        if is_long:
+            self._slices.append((answer[0], answer[1]))
+        return is_long
+
+    def _report(self, answers: list[Answer]) -> None:
+        """Gives answers to their callers, and says when there is nothing more to do: one call into the event loop."""
+        is_idle = not self._slices and self._queue.empty()
+        if answers or is_idle:
+            self._in_loop(self._note_report, (answers, self._taken if is_idle else -1))
 
     def _in_loop(self, function: Callable[[Any], None], argument: object) -> None:
         with suppress(RuntimeError):  # a loop that was closed has no callers any more
             self._loop.call_soon_threadsafe(function, argument)
+
+
+def _must_be_durable(requests: Sequence[Request]) -> bool:
+    return any(request.effect is Effect.FIRM for request in requests)
+
+
+def _read(database: Database, request: Request) -> Answer:
+    try:
+        return request.future, request.work(database), None
+    except Exception as error:
+        return request.future, None, _surviving(error)
 
 
 def _carry_out(database: Database, requests: Sequence[Request]) -> list[Answer]:
