@@ -47,7 +47,7 @@ clean:
 	rm -rf $(VENV) build dist
 
 # The program in a virtual environment of its own; it runs from src/, so that a change counts at once.
-$(PROGRAM): pyproject.toml
+$(PROGRAM): pyproject.toml $(wildcard scripts/*)
 	@echo "Setting up MasqMail in $(VENV); this takes a minute, once."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable .

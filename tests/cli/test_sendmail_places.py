@@ -69,8 +69,8 @@ def test_a_named_file_must_be_readable(tmp_path: Path) -> None:
 
 def test_a_users_own_file_comes_first_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASQMAIL_CONFIG", raising=False)
-    monkeypatch.setattr(sendmail_places.os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(sendmail_places.os, "getuid", lambda: 1000)
+    monkeypatch.setattr(sendmail_places.posix, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sendmail_places.posix, "getuid", lambda: 1000)
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     own = (str(tmp_path / "XDG_RUNTIME_DIR/masqmail/submit.sock"), str(tmp_path / "XDG_STATE_HOME/masqmail/pickup"))

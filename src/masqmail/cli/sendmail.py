@@ -1,15 +1,15 @@
 """`sendmail`: the submission command that every Unix program expects.
 
-It starts in a few milliseconds because it, and the modules beside it, import only `os`, `sys` and `_socket`:
-everything that needs thought is done by the daemon, which knows the user from the socket's peer credentials.
-Exit code 0 means that the message is on stable storage. Without a daemon it leaves a file in the pickup
-folder. What is not submission is a job for the `masqmail` program.
+It starts in a few milliseconds because it, and the modules beside it, import only `posix`, `sys` and `_socket`,
+which belong to the interpreter (`os` costs a millisecond more). Everything that needs thought is done by the daemon,
+which knows the user from the socket's peer credentials. Exit code 0 means that the message is on stable storage.
+Without a daemon it leaves a file in the pickup folder. What is not submission is a job for the `masqmail` program.
 
 Start with `main`; the parts are `sendmail_options`, `sendmail_places`, `sendmail_message`, `sendmail_session`
 and `sendmail_pickup`.
 """
 
-import os
+import posix
 import sys
 
 from masqmail import __version__
@@ -21,13 +21,13 @@ from masqmail.cli.sendmail_session import Conversation, Rejected, Unavailable, w
 
 def start() -> None:
     """Runs the command and ends the process without taking the interpreter apart, which nobody would wait for."""
-    os._exit(main())  # everything was written with os.write: there is no buffer to flush
+    posix._exit(main())  # everything was written with posix.write: there is no buffer to flush
 
 
 def main() -> int:
     """Runs the command and returns its exit code."""
     try:
-        options = parse(os.path.basename(sys.argv[0]), sys.argv[1:])
+        options = parse(sys.argv[0].rpartition("/")[2], sys.argv[1:])
         return run(options)
     except UsageError as error:
         complain(str(error))
@@ -52,9 +52,9 @@ def run(options: Options) -> int:
             places = find_places(options.config)
         except OSError as error:
             complain(f"cannot read the configuration {error.filename}: {error.strerror}")
-            return os.EX_CONFIG
+            return posix.EX_CONFIG
         return speak_smtp(options, places) if options.mode == "s" else submit(options, places)
-    return os.EX_OK
+    return posix.EX_OK
 
 
 def submit(options: Options, places: list[Place]) -> int:
@@ -65,19 +65,20 @@ def submit(options: Options, places: list[Place]) -> int:
     for place in places:
         try:
             conversation = Conversation(place.socket, verbose=options.verbose)
-            conversation.offer(options)
+            conversation.submit(options, message)
         except Unavailable as error:
             if options.verbose:
                 complain(f"no daemon: {error}")
             continue
-        conversation.transfer(message)
         conversation.close()
-        return os.EX_OK
+        return posix.EX_OK
     return leave_for_later(options, message, places)
 
 
 def leave_for_later(options: Options, message: Message, places: list[Place]) -> int:
     """The way without a daemon."""
+    import os
+
     from masqmail.cli.sendmail_pickup import leave
 
     place = next((place for place in places if os.path.isdir(place.pickup)), places[0])
@@ -85,15 +86,15 @@ def leave_for_later(options: Options, message: Message, places: list[Place]) -> 
         leave(place.pickup, options, message)
     except FileNotFoundError:
         complain(f"the mail system is not running, and there is no {place.pickup} (masqmail init makes it)")
-        return os.EX_TEMPFAIL
+        return posix.EX_TEMPFAIL
     except OSError as error:
         complain(f"the mail system is not running, and {place.pickup} cannot be written: {error.strerror}")
-        return os.EX_TEMPFAIL
+        return posix.EX_TEMPFAIL
     try:
         Conversation(place.socket, verbose=False)  # a daemon that started meanwhile looks at the folder
     except Unavailable:
         pass
-    return os.EX_OK
+    return posix.EX_OK
 
 
 def speak_smtp(options: Options, places: list[Place]) -> int:
@@ -104,13 +105,15 @@ def speak_smtp(options: Options, places: list[Place]) -> int:
         except Unavailable:
             continue
         conversation.copy()
-        return os.EX_OK
+        return posix.EX_OK
     write_all(1, b"421 4.3.2 The mail system is not running, try again later\r\n")
-    return os.EX_TEMPFAIL
+    return posix.EX_TEMPFAIL
 
 
 def run_masqmail(options: Options) -> int:
     """Becomes the `masqmail` program: the one beside us, beside the interpreter, or on the PATH."""
+    import os
+
     config = ["--config", options.config] if options.config else []
     words = ["masqmail", *config, *options.command]
     for beside in (sys.argv[0], sys.executable):
@@ -121,7 +124,7 @@ def run_masqmail(options: Options) -> int:
         os.execvp("masqmail", words)  # noqa: S606 - an argument list, no shell
     except OSError as error:
         complain(f"cannot start the masqmail program: {error.strerror}")
-        return os.EX_UNAVAILABLE
+        return posix.EX_UNAVAILABLE
 
 
 def complain(text: str) -> None:

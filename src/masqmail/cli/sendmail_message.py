@@ -3,7 +3,7 @@
 Like `cli.sendmail` this imports nothing that costs time to load.
 """
 
-import os
+import posix
 
 from masqmail.cli.sendmail_options import UsageError
 
@@ -20,6 +20,7 @@ class Message:
     def __init__(self, descriptor: int, *, ignore_dots: bool) -> None:
         self._descriptor = descriptor
         self._ignore_dots = ignore_dots
+        self._returned = b""  # what was put back
         self._held = b""  # the end of what was read, when what follows decides its meaning
         self._is_first = True
         self._at_line_start = True
@@ -30,12 +31,19 @@ class Message:
 
         Raises `UsageError` for a NUL byte, which the daemon would not take either.
         """
+        if self._returned:
+            block, self._returned = self._returned, b""
+            return block
         while not self.is_ended:
             if block := self._next_block():
                 if b"\0" in block:
-                    raise UsageError("the message has a NUL byte in it, which mail cannot carry", os.EX_DATAERR)
+                    raise UsageError("the message has a NUL byte in it, which mail cannot carry", posix.EX_DATAERR)
                 return block.replace(b"\n", b"\r\n")
         return b""
+
+    def put_back(self, block: bytes) -> None:
+        """Has `read` give what it gave last once more."""
+        self._returned = block
 
     def _next_block(self) -> bytes:
         """The next block with LF line ends."""
@@ -61,7 +69,7 @@ class Message:
         """Reads until a block is full or the input ends; on a terminal also a dot is worth a look."""
         parts, size = [], 0
         while size < BLOCK_BYTES:
-            part = os.read(self._descriptor, BLOCK_BYTES)
+            part = posix.read(self._descriptor, BLOCK_BYTES)
             if not part:
                 self.is_ended = True
                 break

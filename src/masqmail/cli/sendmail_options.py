@@ -3,7 +3,7 @@
 Like `cli.sendmail` this imports nothing that costs time to load.
 """
 
-import os
+import posix
 
 USAGE = """\
 usage: sendmail [options] [recipient ...]        the message is read from standard input
@@ -36,7 +36,7 @@ _NOTIFY = frozenset({"success", "failure", "delay"})
 class UsageError(Exception):
     """The command line makes no sense; the message says why."""
 
-    def __init__(self, text: str, exit_code: int = os.EX_USAGE) -> None:
+    def __init__(self, text: str, exit_code: int = posix.EX_USAGE) -> None:
         super().__init__(text)
         self.exit_code = exit_code
 
@@ -123,11 +123,11 @@ def _address(text: str) -> bytes:
         text = text[text.rfind("<") + 1 : -1].strip()
     bare = "".join(text.split('"')[::2])
     if not text.isprintable() or not bare.strip() or any(character in " <>" for character in bare):
-        raise UsageError(f"{text!r} is not an address", os.EX_DATAERR)
+        raise UsageError(f"{text!r} is not an address", posix.EX_DATAERR)
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{text!r} is neither ASCII nor UTF-8", os.EX_DATAERR) from None
+        raise UsageError(f"{text!r} is neither ASCII nor UTF-8", posix.EX_DATAERR) from None
 
 
 def _long(options: Options, word: str, rest: list[str]) -> None:

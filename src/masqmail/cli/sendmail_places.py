@@ -4,7 +4,8 @@ Like `cli.sendmail` this imports nothing that costs time to load; `masqmail chec
 configuration, here a line that makes no sense is passed over.
 """
 
-import os
+import posix
+import sys
 
 _ESCAPES = {"\\": "\\", '"': '"', "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
 
@@ -13,9 +14,9 @@ class Place:
     """Where one daemon listens and looks for mail."""
 
     def __init__(self, runtime: str, spool: str) -> None:
-        self.control = os.path.join(runtime, "control.sock")
-        self.socket = os.path.join(runtime, "submit.sock")
-        self.pickup = os.path.join(spool, "pickup")
+        self.control = _join(runtime, "control.sock")
+        self.socket = _join(runtime, "submit.sock")
+        self.pickup = _join(spool, "pickup")
 
 
 def find_places(config: str) -> list[Place]:
@@ -24,15 +25,15 @@ def find_places(config: str) -> list[Place]:
     A configuration file that is named (`config` or MASQMAIL_CONFIG) is the only place; raises `OSError` when
     it cannot be read. A user without a file of his own gets the system's daemon first, then his own places.
     """
-    if not config and os.getuid() == os.geteuid():  # a setuid program's environment is not to be trusted
-        config = os.environ.get("MASQMAIL_CONFIG", "")
+    if not config and posix.getuid() == posix.geteuid():  # a setuid program's environment is not to be trusted
+        config = _environment("MASQMAIL_CONFIG")
     system = ("/etc/masqmail/masqmail.toml", "/run/masqmail", "/var/spool/masqmail")
-    own = system if os.geteuid() == 0 else _own_places()
+    own = system if posix.geteuid() == 0 else _own_places()
     if config:
         return [_place(config, own[1], own[2])]
     if own is system:
         return [_readable(system)]
-    if os.access(own[0], os.R_OK):
+    if posix.access(own[0], posix.R_OK):
         return [_readable(own)]
     return [_readable(system), Place(own[1], own[2])]
 
@@ -62,15 +63,15 @@ def scan_paths(text: str) -> dict[str, str]:
 
 def _own_places() -> tuple[str, str, str]:
     """Configuration, runtime and spool of a user who is not root."""
-    home = os.path.expanduser("~")
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local/state")
-    session = f"/run/user/{os.getuid()}"
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or (session if os.path.isdir(session) else state)
+    home = _at_home("~")
+    config = _environment("XDG_CONFIG_HOME") or _join(home, ".config")
+    state = _environment("XDG_STATE_HOME") or _join(home, ".local/state")
+    session = f"/run/user/{posix.getuid()}"
+    runtime = _environment("XDG_RUNTIME_DIR") or (session if posix.access(session, posix.X_OK) else state)
     return (
-        os.path.join(config, "masqmail/masqmail.toml"),
-        os.path.join(runtime, "masqmail"),
-        os.path.join(state, "masqmail"),
+        _join(config, "masqmail/masqmail.toml"),
+        _join(runtime, "masqmail"),
+        _join(state, "masqmail"),
     )
 
 
@@ -85,10 +86,10 @@ def _readable(defaults: tuple[str, str, str]) -> Place:
 def _place(config: str, runtime: str, spool: str) -> Place:
     with open(config, encoding="utf-8", errors="replace") as file:
         paths = scan_paths(file.read())
-    folder = os.path.dirname(os.path.abspath(config))
+    folder = _join(posix.getcwd(), config).rpartition("/")[0]
     return Place(
-        os.path.join(folder, os.path.expanduser(paths.get("runtime") or runtime)),
-        os.path.join(folder, os.path.expanduser(paths.get("spool") or spool)),
+        _join(folder, _at_home(paths.get("runtime") or runtime)),
+        _join(folder, _at_home(paths.get("spool") or spool)),
     )
 
 
@@ -108,3 +109,22 @@ def _string(value: str) -> str:
         content += character
         index += 1
     return content
+
+
+def _join(folder: str, name: str) -> str:
+    """Where `name` leads from a folder; an absolute one leads anywhere."""
+    return name if name.startswith("/") else f"{folder}/{name}"
+
+
+def _at_home(path: str) -> str:
+    """A path that may begin with `~`."""
+    if not path.startswith("~"):
+        return path
+    import os
+
+    return os.path.expanduser(path)
+
+
+def _environment(name: str) -> str:
+    """A variable of the environment, which `posix` has as bytes; empty when it is not set."""
+    return posix.environ.get(name.encode(), b"").decode(sys.getfilesystemencoding(), "surrogateescape")

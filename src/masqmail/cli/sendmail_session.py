@@ -10,7 +10,7 @@ XSUBMIT, which only submit.sock offers. Its parameters of MAIL:
 """
 
 import _socket
-import os
+import posix
 
 from masqmail.cli.sendmail_message import Message
 from masqmail.cli.sendmail_options import Options
@@ -46,42 +46,58 @@ class Conversation:
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror}") from None
 
-    def offer(self, options: Options) -> None:
-        """Everything before the message. Raises `Unavailable`, or `Rejected` when one command was refused.
+    def submit(self, options: Options, message: Message) -> None:
+        """Hands the message in; returns when the daemon has it on stable storage.
+
+        Raises `Unavailable` while it cannot have been accepted, with the message as it was before; else `Rejected`.
+        """
+        self._offer(options, message)
+        try:
+            while True:
+                self._expect(b"250")
+                if message.is_ended:
+                    return
+                self._send_block(message.read(), message)
+        except Unavailable as error:
+            raise Rejected(
+                f"the mail server went away, the message may not be sent: {error}", posix.EX_TEMPFAIL
+            ) from None
+
+    def _offer(self, options: Options, message: Message) -> None:
+        """Everything up to the first block of the message, which is sent, but for its verdict.
 
         It waits for each verdict on a recipient: when one of them is refused, nobody gets the message. Nothing else
-        is waited for: EHLO and the first commands are sent before the greeting is read, as XSUBMIT allows.
+        is waited for: what there is to send is sent before the greeting is read, as XSUBMIT allows.
         """
         notify = f" NOTIFY={options.notify}".encode() if options.notify else b""
         commands = [mail_command(options)]
         commands += [b"RCPT TO:<%s>%s" % (recipient, notify) for recipient in options.recipients]
-        self._send([b"EHLO localhost", *commands[:_RCPT_GROUP]])
-        self._expect(b"220")
-        if b"XSUBMIT" not in self._expect(b"250").upper():
-            raise Rejected("the mail server does not know XSUBMIT; is it another version?", os.EX_TEMPFAIL)
-        for start in range(0, len(commands), _RCPT_GROUP):
-            group = commands[start : start + _RCPT_GROUP]
-            if start:
-                self._send(group)
-            for command in group:
-                self._expect(b"25", command)
-
-    def transfer(self, message: Message) -> None:
-        """The message. Returns when the daemon has it on stable storage, else raises `Rejected`."""
+        first = (b"EHLO localhost", *commands[:_RCPT_GROUP])
+        block = b"" if options.recipients else message.read()
         try:
-            while True:
-                block = message.read()
-                last = b" LAST" if message.is_ended else b""
-                self._send([b"BDAT %d%s" % (len(block), last)], block)
-                if last:
-                    self._send([b"QUIT"])
-                self._expect(b"250")
-                if last:
-                    return
-        except Unavailable as error:
-            raise Rejected(
-                f"the mail server went away, the message may not be sent: {error}", os.EX_TEMPFAIL
-            ) from None
+            if options.recipients:
+                self._send(first)
+            else:
+                self._send_block(block, message, first)
+            self._expect(b"220")
+            if b"XSUBMIT" not in self._expect(b"250").upper():
+                raise Rejected("the mail server does not know XSUBMIT; is it another version?", posix.EX_TEMPFAIL)
+            for start in range(0, len(commands), _RCPT_GROUP):
+                group = commands[start : start + _RCPT_GROUP]
+                if start:
+                    self._send(tuple(group))
+                for command in group:
+                    self._expect(b"25", command)
+        except Unavailable:
+            message.put_back(block)
+            raise
+        if options.recipients:
+            self._send_block(message.read(), message)
+
+    def _send_block(self, block: bytes, message: Message, commands: tuple[bytes, ...] = ()) -> None:
+        """Sends commands and a block that was read from the message, and QUIT behind the last."""
+        last = b" LAST" if message.is_ended else b""
+        self._send((*commands, b"BDAT %d%s" % (len(block), last)), block, (b"QUIT",) if last else ())
 
     def close(self) -> None:
         """Shows the answer to QUIT where it is wanted; nothing depends on it any more."""
@@ -94,22 +110,24 @@ class Conversation:
 
     def copy(self) -> None:
         """Joins standard input and output with the connection, for `-bs`, until the daemon closes it."""
-        child = os.fork()
+        child = posix.fork()
         if not child:
-            while block := os.read(0, 65536):
+            while block := posix.read(0, 65536):
                 self._socket.sendall(block)
             self._socket.shutdown(_socket.SHUT_WR)
-            os._exit(0)
+            posix._exit(0)
         while block := self._socket.recv(65536):
             write_all(1, block)
-        os.kill(child, 15)
-        os.waitpid(child, 0)
+        posix.kill(child, 15)
+        posix.waitpid(child, 0)
 
-    def _send(self, commands: list[bytes], data: bytes = b"") -> None:
+    def _send(self, commands: tuple[bytes, ...], data: bytes = b"", closing: tuple[bytes, ...] = ()) -> None:
+        """Sends commands, what belongs to the last of them, and commands behind that, in one piece."""
         if self._verbose:
-            write_all(1, b"".join(b">>> %s\n" % command for command in commands))
+            write_all(1, b"".join(b">>> %s\n" % command for command in (*commands, *closing)))
+        lines = [command + b"\r\n" for command in commands]
         try:
-            self._socket.sendall(b"".join(command + b"\r\n" for command in commands) + data)
+            self._socket.sendall(b"".join([*lines, data, *(command + b"\r\n" for command in closing)]))
         except OSError as error:
             raise Unavailable(error.strerror) from None
 
@@ -176,32 +194,32 @@ def xtext(text: str) -> bytes:
 def exit_code(reply: bytes) -> int:
     """What a refusal means for who called us: by its enhanced status code (RFC 3463), else by its class."""
     if not reply.startswith(b"5"):
-        return os.EX_TEMPFAIL
+        return posix.EX_TEMPFAIL
     enhanced = reply[4:].split(b" ", 1)[0]
     for start, code in _EXIT_CODES:
         if enhanced.startswith(start):
             return code
-    return os.EX_UNAVAILABLE
+    return posix.EX_UNAVAILABLE
 
 
 _EXIT_CODES = (
-    (b"5.1.0", os.EX_DATAERR),  # no recipients at all
-    (b"5.1.3", os.EX_DATAERR),
-    (b"5.1.7", os.EX_DATAERR),
-    (b"5.1.", os.EX_NOUSER),
-    (b"5.2.", os.EX_NOUSER),
-    (b"5.3.4", os.EX_DATAERR),
-    (b"5.4.6", os.EX_DATAERR),
-    (b"5.5.", os.EX_DATAERR),
-    (b"5.6.", os.EX_DATAERR),
-    (b"5.7.", os.EX_NOPERM),
+    (b"5.1.0", posix.EX_DATAERR),  # no recipients at all
+    (b"5.1.3", posix.EX_DATAERR),
+    (b"5.1.7", posix.EX_DATAERR),
+    (b"5.1.", posix.EX_NOUSER),
+    (b"5.2.", posix.EX_NOUSER),
+    (b"5.3.4", posix.EX_DATAERR),
+    (b"5.4.6", posix.EX_DATAERR),
+    (b"5.5.", posix.EX_DATAERR),
+    (b"5.6.", posix.EX_DATAERR),
+    (b"5.7.", posix.EX_NOPERM),
 )
 
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Writes everything, however little the system takes at a time."""
     while data:
-        data = data[os.write(descriptor, data) :]
+        data = data[posix.write(descriptor, data) :]
 
 
 def _text(reply: bytes) -> str:
