@@ -62,6 +62,15 @@ async def test_what_nobody_asked_for_is_given_back_as_it_was() -> None:
     assert [entry.event for entry in await daemon.spool.history("m1")] == ["received"]
 
 
+async def test_a_lane_in_reserve_leases_nothing_before_it_is_called() -> None:
+    daemon = Assembly(rules(smarthost()))
+    await daemon.accept("m1", "bob@far.example", tell=False)
+    feed = feed_of(daemon)
+    feed._lane.is_reserve = True
+    assert await feed.prime()
+    assert daemon.states() == [State.QUEUED]
+
+
 async def test_what_was_taken_and_has_no_outcome_is_given_back_too() -> None:
     daemon = Assembly(rules(smarthost()))
     await daemon.accept("m1", "bob@far.example", tell=False)

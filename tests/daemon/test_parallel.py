@@ -8,7 +8,7 @@ import pytest
 from masqmail.config.routes import Mechanism, Tls
 from masqmail.delivery import meter, smtp
 from masqmail.spool.states import State
-from support.assembly import Assembly, rules, smarthost
+from support.assembly import HOP, Assembly, rules, smarthost
 from support.scripted_server import ALL_KEYWORDS
 from support.slowline import Line, run_in_virtual_time
 
@@ -72,14 +72,14 @@ def drain(
         pytest.param(Line(**LEO), 1, 0.6, id="leo"),
         pytest.param(Line(**LAN), 1, 0.1, id="lan"),
         # A server that works 0.3 s on each message.
-        pytest.param(Line(**GEO, message_seconds=0.3), 4, 14.0, id="geo-slow-server"),
-        pytest.param(Line(**LTE, message_seconds=0.3), 4, 6.5, id="lte-slow-server"),
+        pytest.param(Line(**GEO, message_seconds=0.3), 4, 12.5, id="geo-slow-server"),
+        pytest.param(Line(**LTE, message_seconds=0.3), 4, 6.0, id="lte-slow-server"),
         pytest.param(Line(**MODEM, message_seconds=0.3), 1, 25.0, id="modem-slow-server"),
         pytest.param(Line(**LEO, message_seconds=0.3), 4, 4.8, id="leo-slow-server"),
         pytest.param(Line(**LAN, message_seconds=0.3), 4, 4.2, id="lan-slow-server"),
         # Without CHUNKING each message waits for the line.
-        pytest.param(Line(**GEO, keywords=WITHOUT_CHUNKING), 4, 16.0, id="geo-data"),
-        pytest.param(Line(**LTE, keywords=WITHOUT_CHUNKING), 4, 4.2, id="lte-data"),
+        pytest.param(Line(**GEO, keywords=WITHOUT_CHUNKING), 4, 14.8, id="geo-data"),
+        pytest.param(Line(**LTE, keywords=WITHOUT_CHUNKING), 4, 3.8, id="lte-data"),
         pytest.param(Line(**MODEM, keywords=WITHOUT_CHUNKING), 4, 26.0, id="modem-data"),
         pytest.param(Line(**LAN, keywords=WITHOUT_CHUNKING), 1, 0.1, id="lan-data"),
         pytest.param(Line(**GEO, keywords=LOCK_STEP), 4, 40.0, id="geo-lock-step"),
@@ -89,13 +89,63 @@ def test_as_many_connections_as_the_line_and_the_server_ask_for(
     monkeypatch: pytest.MonkeyPatch, line: Line, connections: int, limit: float
 ) -> None:
     assert drain(monkeypatch, line) < limit
-    assert len(line.servers) == connections
+    assert len(line.used) == connections
+    assert line.most_open <= 4
+    for server in line.servers:  # a connection that was not needed has cost next to nothing
+        assert server.taken or server.commands == ["EHLO gw.home.example", "QUIT"]
 
 
 def test_connections_that_paid_the_last_time_are_opened_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     line = Line(**GEO, keywords=WITHOUT_CHUNKING)
     assert drain(monkeypatch, line, runs=2) < 14.0
     assert line.connected_at == pytest.approx([line.connected_at[0]] * 4)
+
+
+def test_others_connect_as_soon_as_the_first_connection_shows_how_long_the_line_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line(**GEO, keywords=WITHOUT_CHUNKING, extra_trips=0)
+    drain(monkeypatch, line)
+    assert line.connected_at == pytest.approx([0.0, 0.6, 0.6, 0.6], abs=0.01)
+
+
+def test_no_connection_in_reserve_is_made_the_next_time_for_a_server_that_was_quick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line(**GEO)
+    drain(monkeypatch, line, runs=2)
+    assert len(line.servers) == 1
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_server_that_wants_fewer_connections_gets_all_over_those(
+    monkeypatch: pytest.MonkeyPatch, limit: int, runs: int
+) -> None:
+    line = Line(**GEO, keywords=WITHOUT_CHUNKING, connection_limit=limit)
+    drain(monkeypatch, line, runs=runs)
+    assert len(line.used) == limit
+    assert len(line.servers) <= 4 + 2
+
+
+def test_a_server_that_refuses_all_gets_no_other_connection_from_those_in_reserve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line(**GEO, connection_limit=0)
+
+    async def work() -> None:
+        daemon = connected(monkeypatch, line, connections=4)
+        async with daemon.running():
+            for number in range(MESSAGES):
+                await daemon.accept(f"m{number}", "bob@far.example", tell=False)
+            daemon.scheduler.note_classes({daemon.remote("bob@far.example").route_class})
+            await asyncio.sleep(0.001)
+            await daemon.scheduler.wait_until_idle()
+            assert set(daemon.states()) == {State.QUEUED}
+            assert daemon.pauses.of("isp", str(HOP))
+
+    run_in_virtual_time(work)
+    assert len(line.servers) == 4
 
 
 def test_work_is_shared_fairly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,38 @@ async def test_mail_that_cannot_go_now_wakes_nobody(up: bool) -> None:
         assert len(daemon.peers.taken) == 3
 
 
+async def test_what_could_not_go_is_not_judged_again_until_something_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Assembly(rules(smarthost()), up=(), down=("dsl",)).running() as daemon:
+        recipient = daemon.remote("bob@far.example")
+        await daemon.accept("m1", recipient)
+        judged: list[object] = []
+        judge = daemon.scheduler._outlook.by_route
+        monkeypatch.setattr(daemon.scheduler._outlook, "by_route", lambda classes: judged.append(1) or judge(classes))
+        for _ in range(3):
+            daemon.scheduler.note_classes({recipient.route_class})
+        assert len(judged) == 1
+        assert not daemon.scheduler._wake.is_set()
+        daemon.scheduler.assume_up("dsl")
+        daemon.scheduler.note_classes({recipient.route_class})
+        assert daemon.scheduler._wake.is_set()
+
+
+async def test_what_a_pause_held_up_is_judged_again_when_it_is_over() -> None:
+    """Even before the scheduler has woken for it."""
+    todays = rules(smarthost())
+    daemon = Assembly(todays)
+    classes = {daemon.remote("bob@far.example").route_class}
+    daemon.scheduler.note_classes(classes)
+    daemon.scheduler._wake = anyio.Event()
+    (next_hop,) = todays.next_hop_names(todays.routes[0])
+    daemon.pauses.pause("isp", next_hop, Culprit.CONNECTION, "connection refused")
+    daemon.scheduler.note_classes(classes)
+    assert not daemon.scheduler._wake.is_set()
+    daemon.clock.advance(MINUTE)
+    daemon.scheduler.note_classes(classes)
+    assert daemon.scheduler._wake.is_set()
+
+
 async def test_mail_for_a_paused_next_hop_goes_when_the_pause_ends() -> None:
     async with Assembly(rules(smarthost())).running() as daemon:
         daemon.peers.ends["mail.isp.example"] = NO_CONNECTION

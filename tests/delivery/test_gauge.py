@@ -32,6 +32,14 @@ def test_without_chunking_every_message_is_expected_to_wait() -> None:
     assert gauge.expected(Pace.GROUP, 1.8).setup_seconds == pytest.approx(4.2)
 
 
+def test_what_a_connection_waited_for_its_call_is_not_its_set_up() -> None:
+    gauge = Gauge(0.0)
+    gauge.note_heard(0.6)
+    gauge.note_waited(5.0)
+    gauge.note_ready(9.2)
+    assert gauge.expected(Pace.GROUP, 20.0).setup_seconds == pytest.approx(4.2)
+
+
 def test_a_server_is_busy_from_the_arrival_of_a_message_to_its_reply() -> None:
     gauge = ready_gauge()
     gauge.note_sent(1)

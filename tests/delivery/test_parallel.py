@@ -52,3 +52,8 @@ def test_a_host_is_slow_at_once_and_fast_only_when_it_is_proven() -> None:
     assert not Speed(1, 0.0, messages=2).is_news(known)
     assert Speed(1, 0.0, messages=3).is_news(known)
     assert Speed(1, 0.0).is_news(None)
+
+
+def test_it_is_news_that_a_speed_is_proven() -> None:
+    assert Speed(1, 0.1, messages=3).is_news(Speed(1, 0.1))
+    assert not Speed(1, 0.1, messages=4).is_news(Speed(1, 0.1, messages=3))

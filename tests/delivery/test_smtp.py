@@ -107,6 +107,28 @@ async def test_a_connection_carries_no_more_messages_than_it_may() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("options", [OPTIONS, replace(OPTIONS, credentials=LOGIN, clear_password=True)])
+async def test_a_connection_that_is_not_wanted_says_so_after_ehlo(options: Options) -> None:
+    feed = ListFeed(transaction("one"))
+    feed.is_dismissed = True
+    async with listening(lambda: ScriptedServer(keywords=("AUTH LOGIN",))) as listener:
+        end = await deliver(feed, listener, options)
+    assert end == SessionEnd()
+    assert listener.servers[0].commands == ["EHLO laptop.test", "QUIT"]
+    assert feed.taken == []
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_is_not_wanted_says_nothing_where_tls_would_come_first() -> None:
+    feed = ListFeed(transaction("one"))
+    feed.is_dismissed = True
+    async with listening(ScriptedServer) as listener:
+        end = await deliver(feed, listener, replace(OPTIONS, tls=TlsMode.IMPLICIT))
+    assert end == SessionEnd()
+    assert listener.servers[0].commands == []
+
+
+@pytest.mark.anyio
 async def test_a_server_that_talks_byte_by_byte_is_understood() -> None:
     feed = ListFeed(transaction("one"), transaction("two"))
     async with listening(ScriptedServer, slice_bytes=1) as listener:

@@ -34,6 +34,8 @@ class ListFeed:
         self.taken: list[str] = []
         self.outcomes: dict[str, tuple[Outcome, ...]] = {}
         self.speeds: list[Speed] = []
+        self.round_trips: list[float] = []
+        self.is_dismissed = False
         self.known_speed: Speed | None = None
         self.settled = anyio.Event()  # by the first outcome
 
@@ -63,6 +65,12 @@ class ListFeed:
 
     def note_speed(self, speed: Speed) -> None:
         self.speeds.append(speed)
+
+    def note_round_trip(self, seconds: float) -> None:
+        self.round_trips.append(seconds)
+
+    async def is_wanted(self) -> bool:
+        return not self.is_dismissed
 
     def the_outcome(self, queue_id: str = "one") -> Outcome:
         (outcome,) = self.outcomes[queue_id]

@@ -110,6 +110,7 @@ class _LineTransport(asyncio.Transport):
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._line.open -= 1
             asyncio.get_running_loop().call_soon(self._stream.connection_lost, None)
 
     abort = close
@@ -162,6 +163,9 @@ class Line:
     servers: list[ScriptedServer] = field(default_factory=list)
     connected_at: list[float] = field(default_factory=list)
     last_taken_at: float = 0.0
+    open: int = 0
+    most_open: int = 0
+    connection_limit: int = 1000  # connections above it are turned away
 
     def __post_init__(self) -> None:
         self.delay = self.round_trip_seconds / 2
@@ -170,14 +174,22 @@ class Line:
 
     async def connect(self, *_: object) -> tuple[Stream, _LineTransport]:
         self.connected_at.append(asyncio.get_running_loop().time())
+        self.open += 1
+        self.most_open = max(self.open, self.most_open)
+        greeting = "220 mx.test ESMTP" if self.open <= self.connection_limit else "421 4.7.0 Too many connections"
         await asyncio.sleep(self.round_trip_seconds * (1 + self.extra_trips))
-        service = _Service(self, ScriptedServer(self.keywords))
+        service = _Service(self, ScriptedServer(self.keywords, greeting=greeting))
         self.servers.append(service.server)
         stream = Stream()
         transport = service.transport = _LineTransport(self, stream, service)
         stream.connection_made(transport)
         asyncio.get_running_loop().call_later(self.delay, lambda: transport.reply(service.server.connect()))
         return stream, transport
+
+    @property
+    def used(self) -> list[ScriptedServer]:
+        """Those that got messages."""
+        return [server for server in self.servers if server.taken]
 
     @property
     def taken(self) -> list[str]:

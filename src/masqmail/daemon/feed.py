@@ -43,8 +43,13 @@ class LaneFeed:
         self._has_served = False
 
     async def prime(self) -> bool:
-        """Leases a first window for a new connection unless there is one; False when there is nothing to do."""
+        """Leases a first window for a new connection unless there is one; False when there is nothing to do.
+
+        A connection in reserve has to be called first.
+        """
         self.was_asked = self._has_served = False
+        if self._lane.is_reserve:
+            return True
         if not self._ready:
             await self._lease(
                 FIRST_SHARED_WINDOW if self._lane.is_shared else FIRST_WINDOW_MESSAGES, FIRST_WINDOW_BYTES
@@ -105,6 +110,12 @@ class LaneFeed:
 
     def note_speed(self, speed: Speed) -> None:
         self._lane.note_speed(speed)
+
+    def note_round_trip(self, seconds: float) -> None:
+        self._lane.note_round_trip(seconds)
+
+    async def is_wanted(self) -> bool:
+        return await self._lane.wait_for_call()
 
     def defer_out(self, error: Exception) -> None:
         """An error of ours broke the connection: what it had may have been the reason, and is put off."""

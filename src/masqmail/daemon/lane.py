@@ -2,11 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
 from masqmail.delivery.parallel import Speed
 from masqmail.spool.api import Lease
+
+#: How long a connection in reserve waits for its call; less than any server waits for us.
+RESERVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,11 +26,23 @@ class LaneKey:
 
 
 GiveLeases = Callable[["Lane", int, int], Awaitable[list[Lease]]]
-HearSpeed = Callable[["Lane", Speed], None]
+
+
+class LaneEar(Protocol):
+    """Who hears what a lane has found out about its next hop."""
+
+    def hear_speed(self, lane: "Lane", speed: Speed) -> None: ...
+
+    def hear_round_trip(self, lane: "Lane", seconds: float) -> None: ...
+
+    def hear_failure(self, lane: "Lane") -> bool: ...
 
 
 class Lane:
-    """What the scheduler gives to whoever does the work of one next hop."""
+    """What the scheduler gives to whoever does the work of one next hop.
+
+    One in reserve connects and then waits to be called or dismissed. It leases nothing before.
+    """
 
     def __init__(
         self,
@@ -35,18 +51,23 @@ class Lane:
         *,
         is_shared: bool = False,
         known_speed: Speed | None = None,
-        hear_speed: HearSpeed | None = None,
+        is_reserve: bool = False,
+        ear: LaneEar | None = None,
     ) -> None:
         self.key = key
         self.known_speed = known_speed
         self.is_shared = is_shared  # whether other lanes may work for the same next hop
+        self.is_reserve = is_reserve  # or was
+        self.is_waiting = is_reserve  # neither called nor dismissed
+        self.is_dismissed = False
         self.did_something = False
         self.in_hand = 0  # messages that it has leased and not settled
         self.answers = 0  # messages that were answered
         self.is_in_doubt = False  # whether the other side may have taken a message that has no answer yet
         self.scope = anyio.CancelScope()  # around its work
         self._give_leases = give_leases
-        self._hear_speed = hear_speed
+        self._ear = ear
+        self._decided = anyio.Event()
         self._more = anyio.Event()
         self._watcher: Callable[[], None] | None = None
 
@@ -71,8 +92,41 @@ class Lane:
 
     def note_speed(self, speed: Speed) -> None:
         """What its connection has measured."""
-        if self._hear_speed is not None:
-            self._hear_speed(self, speed)
+        if self._ear is not None:
+            self._ear.hear_speed(self, speed)
+
+    def note_round_trip(self, seconds: float) -> None:
+        """It has connected to its next hop."""
+        if self._ear is not None and not self.is_reserve:
+            self._ear.hear_round_trip(self, seconds)
+
+    def note_failure(self) -> bool:
+        """It achieved nothing; whether others are at work for the same next hop, so that it is not to blame."""
+        return self._ear is not None and self._ear.hear_failure(self)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it sends, or will as soon as it can."""
+        return not self.is_waiting and not self.is_dismissed
+
+    def call(self, known_speed: Speed | None) -> None:
+        """It is wanted: it goes on."""
+        self.is_waiting, self.known_speed = False, known_speed
+        self._decided.set()
+
+    def dismiss(self) -> None:
+        """It is not wanted: it ends."""
+        if self.is_waiting:
+            self.is_waiting, self.is_dismissed = False, True
+            self._decided.set()
+
+    async def wait_for_call(self) -> bool:
+        """Whether it is wanted; waits until that is decided, but not for ever."""
+        if self.is_waiting:
+            with anyio.move_on_after(RESERVE_SECONDS):
+                await self._decided.wait()
+            self.dismiss()
+        return not self.is_dismissed
 
     def note_answer(self) -> None:
         """The other side is alive."""

@@ -75,8 +75,12 @@ class Lanes:
                 if not await feed.prime():
                     return
                 end = await self._session(route, next_hop, feed)
+                if lane.is_dismissed:
+                    return
                 if end.is_ok or end.progress:
                     self._resume(route, next_hop)
+                    return
+                if lane.note_failure():
                     return
                 if next_hop == hops[-1] and not feed.was_asked:
                     await self._give_up(route, next_hop, end, feed)

@@ -7,20 +7,22 @@ link changed, a pause ended, somebody flushed; one timer sleeps until the earlie
 """
 
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import anyio
 from anyio.abc import TaskGroup
 
+from masqmail.daemon.company import ONE, Company, Wanted
 from masqmail.daemon.lane import Lane, LaneKey
 from masqmail.daemon.outlook import Outlook
 from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.rules import Rules
 from masqmail.daemon.stranded import Stranded
 from masqmail.daemon.usable import UsableClock
-from masqmail.delivery.parallel import Speed, connections_that_pay
+from masqmail.delivery.parallel import Speed
 from masqmail.links.board import LinkBoard
 from masqmail.routing.decide import Choice
 from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass, Way
@@ -70,11 +72,13 @@ class Scheduler:
         self._clock = clock
         self._usable = UsableClock(spool, clock)
         self._classes: set[RouteClass] = set()
+        self._unable: set[RouteClass] = set()  # those that could not go when last asked, until something changes …
+        self._unable_until = math.inf  # … or a pause ends
         self._woken: dict[str, _Wake] = {}
         self._lanes: dict[LaneKey, Lane] = {}
         self._stranded = Stranded(clock)
         self._crowded: set[str] = set()  # direct routes with more domains than lanes
-        self._speeds: dict[str, Speed] = {}  # of smarthost routes, as last measured
+        self._company = Company()
         self._wake = anyio.Event()
         self._is_resting = False
         self._news = anyio.Event()  # for `wait_until_idle`
@@ -90,14 +94,23 @@ class Scheduler:
         noted = set(classes)
         is_known = noted <= self._classes
         self._classes |= noted
+        if self._clock.boottime() >= self._unable_until:
+            self._unable.clear()
         if self._lanes:
             self._nudge({route for route_class in noted for route in route_class.routes})
+        elif noted <= self._unable:
+            return  # nor can they now
+        if self._wake.is_set():
+            return  # it looks soon
         if is_known and not any(one.tried for one in noted) and not self._outlook.by_route(noted):
-            return  # none of them can go now; whatever changes that wakes us
+            self._unable |= noted  # none of them can go now; whatever changes that wakes us
+            self._unable_until = self._pauses.next_end() or math.inf
+            return
         self._wake.set()
 
     def wake(self) -> None:
         """Something changed: look again, and tell the running lanes."""
+        self._unable.clear()
         self._nudge()
         self._wake.set()
 
@@ -129,6 +142,7 @@ class Scheduler:
 
     def assume_up(self, link: str) -> None:
         """Takes a link as up until `assume_no_more`, as `sendmail -qo` asks."""
+        self._unable.clear()
         self._outlook.assume_up(link)
 
     def assume_no_more(self, link: str) -> None:
@@ -140,7 +154,7 @@ class Scheduler:
         self._outlook.rules = rules
         self._pauses.schedule = rules.schedule
         self._pauses.forget()
-        self._speeds.clear()
+        self._company.forget()
         self._classes = {item for item in self._classes if item.is_local or item.generation == rules.generation}
         self.wake()
 
@@ -206,6 +220,7 @@ class Scheduler:
         async with anyio.create_task_group() as tasks:
             while True:
                 self._wake = anyio.Event()
+                self._unable.clear()
                 looked_at = self._clock.now()
                 await self._turn(tasks, run_lane)
                 await self._end_runs(end_runs)
@@ -222,25 +237,37 @@ class Scheduler:
             else:
                 self._start(tasks, run_lane, name, wanted=await self._wanted_lanes(name, classes))
 
-    async def _wanted_lanes(self, route: str, classes: Collection[RouteClass]) -> int:
+    async def _wanted_lanes(self, route: str, classes: Collection[RouteClass]) -> Wanted:
         """How many lanes pay for what waits, by what was measured last; one while nothing is known."""
-        most, speed = self.rules.max_connections(route), self._speeds.get(route)
-        if most == 1 or speed is None:
-            return 1
+        most = self.rules.max_connections(route)
+        if most == 1:
+            return ONE
         counts = await self._spool.classes()
         waiting = sum(counts.get(route_class, 0) for route_class in classes)
-        in_hand = sum(lane.in_hand for lane in self._lanes.values() if lane.route_name == route)
-        return connections_that_pay(max(0, waiting - in_hand), speed, most)
+        lanes = self._lanes_of(route)
+        in_hand = sum(lane.in_hand for lane in lanes)
+        return self._company.wanted(route, max(0, waiting - in_hand), most, lanes)
 
-    def _hear_speed(self, lane: Lane, speed: Speed) -> None:
+    def _lanes_of(self, route: str, domain: str = "") -> list[Lane]:
+        return [lane for key, lane in self._lanes.items() if key.route == route and key.domain == domain]
+
+    def hear_speed(self, lane: Lane, speed: Speed) -> None:
         """Looks again when the speed of a next hop is not what it was taken for."""
-        known = self._speeds.get(lane.route_name)
-        if speed.is_news(known):
-            lanes = sum(other.route_name == lane.route_name for other in self._lanes.values())
-            self._speeds[lane.route_name] = replace(
-                speed, line_seconds=speed.line_seconds / lanes
-            )  # each had a share
+        if self._company.hear_speed(lane.route_name, speed, self._lanes_of(lane.route_name)):
             self._wake.set()
+
+    def hear_round_trip(self, lane: Lane, seconds: float) -> None:
+        """Looks again when a lane has connected to a next hop that is far away."""
+        if self._company.hear_round_trip(lane.route_name, seconds):
+            self._wake.set()
+
+    def hear_failure(self, lane: Lane) -> bool:
+        """A lane achieved nothing. True when others are at work: then that is taken for a wish for fewer of them."""
+        others = [other for other in self._lanes_of(lane.route_name, lane.key.domain) if other is not lane]
+        if not any(other.is_working for other in others):
+            return False
+        self._company.limit(lane.route_name, len(others))
+        return True
 
     def _lane_has_link(self, lane: Lane) -> bool:
         """Local delivery needs none; a route that the configuration has just lost is left to end by itself."""
@@ -263,22 +290,30 @@ class Scheduler:
         else:
             self._crowded.discard(route.name)
 
-    def _start(self, tasks: TaskGroup, run_lane: RunLane, route: str, domain: str = "", *, wanted: int = 1) -> None:
-        """Makes sure that so many lanes work for a next hop, beside those that hang."""
+    def _start(
+        self, tasks: TaskGroup, run_lane: RunLane, route: str, domain: str = "", *, wanted: Wanted = ONE
+    ) -> None:
+        """Makes sure that so many lanes work for a next hop, and wait in reserve, beside those that hang."""
+        lanes = [lane for lane in self._lanes_of(route, domain) if not self._stranded.is_hanging(lane)]
+        reserve = [lane for lane in lanes if lane.is_waiting]
+        working = len(lanes) - len(reserve)
+        while reserve and working < wanted.working:
+            reserve.pop(0).call(self._company.known_speed(route))
+            working += 1
+        for number in range(working, max(wanted.working, wanted.in_all - len(reserve))):
+            self._start_lane(tasks, run_lane, route, domain, is_reserve=number >= wanted.working)
+        if not wanted.may_wait:
+            for lane in reserve:
+                lane.dismiss()
+
+    def _start_lane(self, tasks: TaskGroup, run_lane: RunLane, route: str, domain: str, *, is_reserve: bool) -> None:
+        keys = (LaneKey(route, domain, number) for number in itertools.count())
+        key = next(key for key in keys if key not in self._lanes)
         is_shared = not domain and self.rules.max_connections(route) > 1
-        for number in itertools.count():
-            key = LaneKey(route, domain, number)
-            lane = self._lanes.get(key)
-            if lane is not None and self._stranded.is_hanging(lane):
-                continue
-            if lane is None:
-                known = self._speeds.get(route) if is_shared else None
-                lane = Lane(key, self._lease, is_shared=is_shared, known_speed=known, hear_speed=self._hear_speed)
-                self._lanes[key] = lane
-                tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
-            wanted -= 1
-            if wanted <= 0:
-                return
+        speed = self._company.known_speed(route) if is_shared else None
+        lane = Lane(key, self._lease, is_shared=is_shared, is_reserve=is_reserve, known_speed=speed, ear=self)
+        self._lanes[key] = lane
+        tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
 
     async def _run(self, run_lane: RunLane, lane: Lane) -> None:
         """Runs a lane. At its end the scheduler looks again, but no other lane does: they would wake each other."""
@@ -287,7 +322,12 @@ class Scheduler:
                 await run_lane(lane)
         finally:
             del self._lanes[lane.key]
-            if lane.did_something or lane.was_nudged or lane.route_name in self._crowded:
+            self._unable.clear()
+            rest = self._lanes_of(lane.route_name, lane.key.domain)
+            if not any(other.is_working for other in rest):
+                for other in rest:
+                    other.dismiss()  # there is nobody left whom it could help
+            if lane.did_something or lane.was_nudged or lane.is_dismissed or lane.route_name in self._crowded:
                 self._wake.set()
             self._tell_news()
 

@@ -57,6 +57,10 @@ class Gauge:
         """The connection was made, or a reply came to the only command that was under way."""
         self.round_trip_seconds = min(self.round_trip_seconds, max(now - self._asked, 1e-6))
 
+    def note_waited(self, seconds: float) -> None:
+        """The set-up stood still for so long."""
+        self._began += seconds
+
     def note_ready(self, now: float) -> None:
         self._ready = self._free = now
 

@@ -71,6 +71,12 @@ class Feed(Protocol):
     def note_speed(self, speed: Speed) -> None:
         """What this connection has measured; told again when there is news."""
 
+    def note_round_trip(self, seconds: float) -> None:
+        """The connection is made, and that took one round trip over a long line."""
+
+    async def is_wanted(self) -> bool:
+        """Whether to go on; one that was made in reserve waits until that is known."""
+
 
 class LocalMethod(Enum):
     """How a local recipient gets its copy."""

@@ -60,6 +60,8 @@ class Meter:
     def connected(self, sock: socket.socket, client: Client, wire: Wire) -> None:
         self._socket, self._client, self._wire = sock, client, wire
         self._gauge.note_heard(anyio.current_time())
+        if self._may_share and (info := tcp_info(sock)) is not None and info.round_trip_seconds >= FAR_SECONDS:
+            self._feed.note_round_trip(info.round_trip_seconds)
 
     # before the first message
 
@@ -74,6 +76,10 @@ class Meter:
             self._gauge.note_heard(now)
         if self._may_share and self._client.offered.server_name and self._client.pace is not Pace.STREAM:
             self._feed.note_speed(self._gauge.expected(self._client.pace, now))
+
+    def waited(self, seconds: float) -> None:
+        """So long the set-up stood still, because nobody knew whether the connection was wanted."""
+        self._gauge.note_waited(seconds)
 
     def ready(self) -> None:
         self._gauge.note_ready(anyio.current_time())

@@ -32,8 +32,13 @@ class Speed:
     messages: int = 0
 
     def is_news(self, known: "Speed | None") -> bool:
-        """Whether it differs from what was known by so much that it could change anything. Guesses only alarm."""
+        """Whether it differs from what was known by so much that it could change anything, or proves it.
+
+        Guesses only alarm.
+        """
         if known is None or self.message_seconds > known.message_seconds * NEWS_FACTOR:
+            return True
+        if known.messages < PROVEN_MESSAGES <= self.messages:
             return True
         return self.messages >= PROVEN_MESSAGES and self.message_seconds < known.message_seconds / NEWS_FACTOR
 

@@ -6,6 +6,8 @@
 
 from dataclasses import asdict, replace
 
+import anyio
+
 from masqmail.delivery.connect import (
     Memory,
     Options,
@@ -30,6 +32,9 @@ from masqmail.settings import HostPort
 from masqmail.system import events
 
 __all__ = ["SessionEnd", "send"]
+
+#: From here on a connection costs the line more than a few small packets.
+_AFTER_EHLO = (Phase.STARTTLS, Phase.AUTH, Phase.READY)
 
 
 async def send(
@@ -106,12 +111,17 @@ class _Session:
     async def _establish(self) -> None:
         """Greeting, EHLO, TLS, log-in: everything until messages may be sent."""
         if self._options.tls is TlsMode.IMPLICIT:
+            if not await self._is_wanted():
+                self._reckoning.end = SessionEnd()
+                return
             await self._start_tls()
         while self._client.phase is not Phase.READY:
             await self._exchange.send()
             self._meter.asked()
             await self._exchange.read_once()
             self._meter.heard()
+            if self._client.phase in _AFTER_EHLO and not await self._is_wanted():
+                self._client.quit()
             if self._client.phase is Phase.TLS:
                 await self._start_tls()
                 self._client.tls_started()
@@ -125,6 +135,13 @@ class _Session:
             tls=tls.version if tls else "none",
             resumed=True if tls and tls.is_resumed else None,
         )
+
+    async def _is_wanted(self) -> bool:
+        """Whether to go on. A connection in reserve waits here until that is known."""
+        began = anyio.current_time()
+        is_wanted = await self._feed.is_wanted()
+        self._meter.waited(anyio.current_time() - began)
+        return is_wanted
 
     async def _start_tls(self) -> None:
         await protect(self._wire.stream, self._next_hop, self._options, self._memory)

@@ -280,6 +280,23 @@ def test_quit_ends_an_idle_session() -> None:
     assert session.events == [Ready(), Quitted()]
 
 
+def test_quit_may_come_instead_of_the_next_step_of_the_set_up() -> None:
+    session = Session(LOGIN)
+    session.hear(b"220 hi\r\n")
+    session.client.receive(b"250-mx\r\n250 AUTH PLAIN\r\n")
+    assert session.client.next_event() is None
+    session.client.quit()
+    assert session.client.data_to_send() == b"QUIT\r\n"
+    session.hear(b"221 bye\r\n")
+    assert session.events == [Quitted()]
+
+
+def test_quit_does_not_come_while_a_step_of_the_set_up_is_unanswered() -> None:
+    session, _ = log_in(b"PLAIN")
+    with pytest.raises(UsageError):
+        session.client.quit()
+
+
 def test_quit_waits_until_everything_is_answered() -> None:
     session = ready()
     session.client.start(letters(1)[0][0])

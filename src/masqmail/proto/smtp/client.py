@@ -190,9 +190,11 @@ class Client:
         self._ready_pipeline().window_bytes = value
 
     def quit(self) -> None:
-        """Says QUIT. Only when the session is idle."""
-        if self.phase is not Phase.READY or not self.is_idle:
+        """Says QUIT, and nothing else that was to be said. Only when the session is idle, or every reply is here."""
+        is_between = self.phase in (Phase.STARTTLS, Phase.AUTH) and bool(self._outbox)
+        if not is_between and (self.phase is not Phase.READY or not self.is_idle):
             raise UsageError("QUIT is for idle sessions")
+        self._outbox.clear()
         self._say(Phase.QUIT, b"QUIT\r\n")
 
     @property
