@@ -105,6 +105,28 @@ def test_raw_bytes_are_taken_between_lines() -> None:
     assert len(buffer) == 0
 
 
+@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"", b"abc", b"NOOP\r\n", b"x" * 12, b"y\r\nz"])), st.data())
+def test_a_buffer_knows_whether_it_is_empty(pieces: list[bytes], data: st.DataObject) -> None:
+    buffer = LineBuffer()
+    assert buffer.is_empty
+    for piece in pieces:
+        buffer.feed(piece)
+        assert buffer.is_empty == (len(buffer) == 0)
+        try:
+            match data.draw(st.sampled_from(["line", "raw", "all", "peek"])):
+                case "line":
+                    buffer.take_line(10)
+                case "raw":
+                    buffer.take(2)
+                case "all":
+                    buffer.take_all()
+                case "peek":
+                    buffer.peek(5)
+        except PeerError:
+            pass
+        assert buffer.is_empty == (len(buffer) == 0)
+
+
 def is_clean(pieces: list[bytes]) -> bool:
     check = TextCheck()
     for piece in pieces:

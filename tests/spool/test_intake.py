@@ -268,7 +268,7 @@ async def test_reports_are_stored_together_with_the_message() -> None:
     desk = Desk()
     other = Desk()
     report = await stored(other, other.open(), b"\r\n")
-    intake = replace(desk.intake, resolve=lambda *both: replace(resolve_all(*both), reports=(report,)))
+    intake = replace(desk.intake, resolve=lambda *both: resolve_all(*both)._replace(reports=(report,)))
     incoming = intake.open(ENVELOPE, RELAYED)
     await incoming.finish()
     assert desk.spool.messages[1:] == [report]

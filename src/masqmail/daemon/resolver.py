@@ -4,7 +4,7 @@ This happens once per message, while it is accepted. What cannot be used becomes
 report in the same transaction.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from logging import WARNING
 
@@ -31,7 +31,7 @@ class Resolver:
     """The `Resolve` of the intake. `on_classes` hears which classes got new recipients."""
 
     def __init__(
-        self, directory: Directory, reporter: Reporter, on_classes: Callable[[Iterable[RouteClass]], None]
+        self, directory: Directory, reporter: Reporter, on_classes: Callable[[Collection[RouteClass]], None]
     ) -> None:
         self._directory = directory
         self._reporter = reporter
@@ -60,8 +60,10 @@ class Resolver:
             self._add_archive(rules.archive_to, found, facts, message, marks)
         recipients = list(found.values())
         reports = self._reports(envelope, facts, recipients, expanded)
-        stored = [*recipients, *(item for report in reports for item in report.recipients)]
-        self._on_classes({item.route_class for item in stored if item.state is State.QUEUED})
+        classes = {item.route_class for item in recipients if item.state is State.QUEUED}
+        for report in reports:
+            classes.update(item.route_class for item in report.recipients if item.state is State.QUEUED)
+        self._on_classes(classes)
         return Resolution(recipients, reports)
 
     def _targets(
@@ -99,7 +101,7 @@ class Resolver:
     ) -> list[NewMessage]:
         failed = [self._reporter.about_new(item) for item in recipients if item.state is State.FAILED]
         if not failed and not expanded:
-            return []
+            return []  # as nearly always
         done = [self._reporter.about_path(item, RECIPIENT_OK.with_text("Expanded by an alias")) for item in expanded]
         subject = Subject.of_new(envelope, facts)
         made = (

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -238,10 +238,9 @@ class Daemon:
 
     # --- what may happen
 
-    def _classes_accepted(self, classes: Iterable[RouteClass]) -> None:
-        accepted = set(classes)
-        self.scheduler.note_classes(accepted)
-        self.housekeeper.note_classes(accepted)
+    def _classes_accepted(self, classes: Collection[RouteClass]) -> None:
+        self.scheduler.note_classes(classes)
+        self.housekeeper.note_classes(classes)
 
     def _link_changed(self, verdict: Verdict) -> None:
         self.scheduler.links_changed([verdict.link] if verdict.is_up else [])

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _ENHANCED = re.compile(r"[245]\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2})", re.ASCII)
 
@@ -19,13 +20,7 @@ class Status:
     text: str
 
     def __post_init__(self) -> None:
-        if not 200 <= self.code <= 599:
-            raise ValueError(f"a reply code is between 200 and 599, not {self.code}")
-        if self.enhanced:
-            if not _ENHANCED.fullmatch(self.enhanced):
-                raise ValueError(f"{self.enhanced!r} is not an enhanced status code, RFC 3463 §2")
-            if int(self.enhanced[0]) != self.code // 100:  # RFC 2034 §4
-                raise ValueError(f"{self.enhanced} does not belong to a {self.code} reply")
+        _check_codes(self.code, self.enhanced)
 
     @property
     def is_success(self) -> bool:
@@ -59,6 +54,18 @@ class Status:
     def __str__(self) -> str:
         text = " ".join(self.text.splitlines())
         return " ".join(part for part in (str(self.code), self.enhanced, text) if part)
+
+
+@lru_cache(256)  # the same few come again and again
+def _check_codes(code: int, enhanced: str) -> None:
+    """Raises `ValueError` when the two disagree or one is none."""
+    if not 200 <= code <= 599:
+        raise ValueError(f"a reply code is between 200 and 599, not {code}")
+    if enhanced:
+        if not _ENHANCED.fullmatch(enhanced):
+            raise ValueError(f"{enhanced!r} is not an enhanced status code, RFC 3463 §2")
+        if int(enhanced[0]) != code // 100:  # RFC 2034 §4
+            raise ValueError(f"{enhanced} does not belong to a {code} reply")
 
 
 # Common verdicts; a bare number in the code is a sign that a name is missing here.

@@ -6,8 +6,8 @@ Missing fields are added, blind copies are taken out; every other byte stays as 
 import base64
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.addresslist import parse_address_list
@@ -17,14 +17,16 @@ from masqmail.mail.header import Field, field_names, join_fields, make_field, sp
 #: Never leave this host with a submitted message: RFC 5322 §3.6.3, and RFC 5321 §4.4 for Return-Path.
 REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 
+#: What a message has that lacks nothing.
+_USUAL = frozenset({b"date", b"from", b"message-id"})
+
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\- ]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _MAX_SHOWN_BYTES = 200
 _ENCODED_WORD_CHARACTERS = 10  # at most 4 bytes each: 40 bytes make 56 of base64, under the 75 of RFC 2047 §2
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """What is needed to make the fields that a message may lack.
 
     `originator` is whose address a missing From gets; None when nobody is known (a null reverse-path without
@@ -49,10 +51,11 @@ def fix_header(header: bytes, submission: Submission, names: Iterable[bytes] | N
     if not found.isdisjoint(REMOVED):
         header = join_fields(field for field in split_fields(header) if field.name.encode() not in REMOVED)
         found -= REMOVED
-    if any(name.startswith(b"resent-") for name in found):
+    if b"\nresent-" in b"\n".join((b"", *found)):
         header = _fix_resent_block(header, submission)
-    missing = _missing(found, "", submission)
-    return header + join_fields(missing) if missing else header
+    if found >= _USUAL:
+        return header
+    return header + join_fields(_missing(found, "", submission))
 
 
 def header_recipients(header: bytes) -> tuple[tuple[Mailbox, ...], tuple[str, ...]]:

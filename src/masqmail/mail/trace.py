@@ -60,19 +60,19 @@ def received_field(
     naming one of several would tell others about a blind copy (RFC 5321 §7.2). One with UTF-8 in it is not named:
     a server without SMTPUTF8 could not take the header any more, though it might take an A-label (RFC 6531 §3.7.3).
     """
-    start = f"{clause}\r\n\tby" if clause else "by"
     address = str(recipient) if recipient else ""
     forward_path = f"\r\n\tfor <{address}>" if address and address.isascii() else ""
     return (
-        f"Received: {start} {host_name} (MasqMail {__version__}){_transmission(protocol)}\r\n"
-        f"\tid {queue_id}{forward_path};\r\n"
-        f"\t{format_date(received_at)}\r\n"
+        f"{_hosts(clause, host_name, protocol)}\tid {queue_id}{forward_path};\r\n\t{format_date(received_at)}\r\n"
     ).encode()
 
 
-@lru_cache(32)
-def _transmission(protocol: str) -> str:
-    return f" with {protocol}" if _REGISTERED.fullmatch(protocol) else ""
+@lru_cache(64)
+def _hosts(clause: str, host_name: str, protocol: str) -> str:
+    """The first lines of the field: the same for all messages of a session."""
+    start = f"{clause}\r\n\tby" if clause else "by"
+    transmission = f" with {protocol}" if _REGISTERED.fullmatch(protocol) else ""
+    return f"Received: {start} {host_name} (MasqMail {__version__}){transmission}\r\n"
 
 
 def count_hops(names: Sequence[bytes]) -> int:

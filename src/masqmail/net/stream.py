@@ -44,9 +44,10 @@ class PeerCredentials:
 class Gate:
     """Where one task waits until something has happened, and no longer than it wants to."""
 
-    __slots__ = ("_waiter",)
+    __slots__ = ("_waiter", "is_awaited")
 
     def __init__(self) -> None:
+        self.is_awaited = False
         self._waiter: asyncio.Future[bool] | None = None
 
     async def wait(self, timeout_seconds: float) -> bool:
@@ -55,12 +56,14 @@ class Gate:
             raise RuntimeError("only one task can wait here")
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
+        self.is_awaited = True
         timer = loop.call_later(timeout_seconds, self._settle, False)
         try:
             return await self._waiter
         finally:
             timer.cancel()
             self._waiter = None
+            self.is_awaited = False
 
     def open(self) -> None:
         """Lets the waiting task go on; nothing happens when there is none."""
@@ -97,13 +100,15 @@ class Stream(asyncio.BufferedProtocol):
         self.credentials: PeerCredentials | None = None
         #: The other side closed TLS without saying so (no close_notify): what came last may be cut off.
         self.is_truncated = False
-        self._transport: asyncio.Transport  # from connection_made on, before anybody has the stream
+        self._transport: asyncio.Transport  # these two from connection_made on, before anybody has the stream
+        self._landing: memoryview
         self._engine: TlsEngine | None = None
         self._inbox: list[bytes] = []
         self._inbox_bytes = 0
         self._at_end = False
         self._failure: NetError | None = None
-        self._is_full = False
+        #: So much waits to be sent that `drain` would wait, or raise.
+        self.is_full = False
         self._is_gone = False
         self._watcher: Callable[[], None] | None = None
         self._readable = Gate()
@@ -131,8 +136,14 @@ class Stream(asyncio.BufferedProtocol):
 
     def take(self) -> bytes | None:
         """What `receive` would return or raise now; None when it would wait."""
-        if self._inbox:
-            return self._take_inbox()
+        inbox = self._inbox
+        if inbox:
+            data = inbox[0] if len(inbox) == 1 else b"".join(inbox)
+            inbox.clear()
+            if self._inbox_bytes >= READ_HIGH_BYTES:
+                self._transport.resume_reading()
+            self._inbox_bytes = 0
+            return data
         if self._failure:
             raise self._failure
         return b"" if self._at_end else None
@@ -140,11 +151,6 @@ class Stream(asyncio.BufferedProtocol):
     def watch(self, watcher: Callable[[], None] | None) -> None:
         """Has a function called, from now on, whenever there may be something new to `take`."""
         self._watcher = watcher
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much waits to be sent that `drain` would wait, or raise."""
-        return self._is_full
 
     def write(self, data: bytes) -> None:
         """Sends, in one piece where the network allows; what cannot leave yet is buffered.
@@ -167,7 +173,7 @@ class Stream(asyncio.BufferedProtocol):
 
         Raises `StreamTimeout`, `ConnectionLost` or `TlsFailure`.
         """
-        while self._is_full and not self._failure:
+        while self.is_full and not self._failure:
             unsent = self._transport.get_write_buffer_size()
             has_room = await self._writable.wait(timeout_seconds)
             if not has_room and self._transport.get_write_buffer_size() >= unsent:
@@ -190,7 +196,7 @@ class Stream(asyncio.BufferedProtocol):
         (RFC 3207 §4.2). A client refuses to go on, as a server has nothing to say at this point.
         """
         if self._inbox:
-            self._take_inbox()
+            self.take()
             if not server_side:
                 raise TlsFailure("the server sent something before TLS could start, which looks like an attack")
         engine = TlsEngine(context, server_side=server_side, server_name=server_name, session=session)
@@ -228,6 +234,7 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._landing = _landing.place
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
         sock = transport.get_extra_info("socket")
         if sock is None:
@@ -240,10 +247,10 @@ class Stream(asyncio.BufferedProtocol):
             _tune(sock)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _landing.place
+        return self._landing
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(_landing.place[:nbytes]))
+        self.data_received(bytes(self._landing[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the line."""
@@ -274,10 +281,10 @@ class Stream(asyncio.BufferedProtocol):
         self._gone.open()
 
     def pause_writing(self) -> None:
-        self._is_full = True
+        self.is_full = True
 
     def resume_writing(self) -> None:
-        self._is_full = False
+        self.is_full = False
         self._writable.open()
 
     # Ourselves
@@ -285,14 +292,6 @@ class Stream(asyncio.BufferedProtocol):
     async def _wait_readable(self, timeout_seconds: float) -> None:
         if not await self._readable.wait(timeout_seconds):
             raise StreamTimeout(f"the other side was silent for {timeout_seconds:g} s")
-
-    def _take_inbox(self) -> bytes:
-        data = self._inbox[0] if len(self._inbox) == 1 else b"".join(self._inbox)
-        self._inbox.clear()
-        if self._inbox_bytes >= READ_HIGH_BYTES:
-            self._transport.resume_reading()
-        self._inbox_bytes = 0
-        return data
 
     def _decrypt(self, data: bytes) -> bytes:
         engine = self._engine
@@ -326,7 +325,8 @@ class Stream(asyncio.BufferedProtocol):
         self._tell_reader()
 
     def _tell_reader(self) -> None:
-        self._readable.open()
+        if self._readable.is_awaited:
+            self._readable.open()
         if self._watcher is not None:
             self._watcher()
 

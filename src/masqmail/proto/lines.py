@@ -29,6 +29,7 @@ class LineBuffer:
     """
 
     def __init__(self) -> None:
+        self.is_empty = True  # no byte is left
         self._data = b""
         self._start = 0
         self._searched_bytes = 0  # so many from the start hold no line end
@@ -40,6 +41,7 @@ class LineBuffer:
     def feed(self, data: bytes) -> None:
         self._data = self._data[self._start :] + data if self._start < len(self._data) else data
         self._start = 0
+        self.is_empty = not self._data
 
     def peek(self, size: int) -> bytes:
         """The beginning of the next line, as much as is there, without taking it. Raises as `take_line` does."""
@@ -65,6 +67,7 @@ class LineBuffer:
         self._searched_bytes = 0
         if data.startswith(b"\r\n", end):
             self._start = end + 2
+            self.is_empty = end + 2 == len(data)
             return data[start:end]
         if data[end] == 0x0D and end + 1 == len(data):
             return None  # its LF may follow
@@ -74,16 +77,18 @@ class LineBuffer:
         """At most `max_bytes` raw bytes."""
         start = self._start
         self._start = min(start + max_bytes, len(self._data))
+        self.is_empty = self._start == len(self._data)
         return self._data[start : self._start]
 
     def take_all(self) -> bytes:
         """All bytes that are there."""
         data = self._data[self._start :] if self._start else self._data
-        self._data, self._start = b"", 0
+        self._data, self._start, self.is_empty = b"", 0, True
         return data
 
     def _bad_line(self, status: Status, judged: int) -> PeerError:
         self._start = judged
+        self.is_empty = judged == len(self._data)
         self._searched_bytes = 0
         self._skipped_bytes = 0
         return PeerError(status)
@@ -99,10 +104,11 @@ class LineBuffer:
         self._skipped_bytes += stop - self._start
         if self._skipped_bytes > MAX_SKIPPED_BYTES:
             raise PeerError(ENDLESS_LINE)
-        self._start = stop
+        self._start = stop if end < 0 else end + 2
+        self.is_empty = self._start == len(self._data)
         if end < 0:
             return False
-        self._start, self._skipped_bytes = end + 2, None
+        self._skipped_bytes = None
         return True
 
 

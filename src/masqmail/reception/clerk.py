@@ -6,8 +6,8 @@ Time, bytes and the order of things are the business of `conversation`.
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 from masqmail.mail.address import show_path
 from masqmail.mail.envelope import Envelope, Notify
@@ -65,8 +65,7 @@ class Office(Protocol):
     clock: Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A complete message while it is being stored. `future` has its queue ID when it is ours."""
 
     mail: Mail
@@ -141,7 +140,8 @@ class Clerk:
         try:
             if incoming is None:  # writing it went wrong, which was reported then
                 raise Refused(LOCAL_ERROR)
-            future = asyncio.ensure_future(incoming.finish())  # costs a task only where it is a coroutine
+            finishing = incoming.finish()
+            future = finishing if isinstance(finishing, asyncio.Future) else asyncio.ensure_future(finishing)
         except Exception as error:
             future = asyncio.get_running_loop().create_future()
             future.set_exception(error)

@@ -67,8 +67,10 @@ class Conversation:
         self._is_working = False  # in the midst of `go_on`
         self._is_busy = False  # an errand is under way, or the others have their turn: `go_on` does nothing
         self._errand: asyncio.Future[Errand | None] = self._loop.create_future()  # for the task; None is the end
+        self._has_replied = False  # and the client has its time anew
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
 
     async def run(self) -> None:
         """Raises `NetError` when the connection breaks."""
@@ -111,11 +113,12 @@ class Conversation:
 
     def _work(self) -> None:
         """Reads, decides and replies, until it has to wait for somebody or it is the turn of others."""
-        server = self._server
+        server, stream = self._server, self._stream
         for _ in range(EVENTS_IN_A_ROW):
             while (event := server.next_event()) is None:
-                self._write()
-                if self._stream.is_full:
+                if server.output:
+                    self._write()
+                if stream.is_full:
                     self._send_task(self._drain)
                     return
                 if not self._read():
@@ -132,10 +135,10 @@ class Conversation:
             self.go_on()
 
     def _write(self) -> None:
-        """Sends the replies that have piled up. Each is progress, and the client has its time anew."""
+        """Sends the replies that have piled up."""
         if output := self._server.take_output():
             self._stream.write(output)
-            self._renew_deadline()
+            self._has_replied = True
 
     def _read(self) -> bool:
         """Gives the machine what has arrived; false when there is nothing, or nothing may be read now."""
@@ -143,7 +146,7 @@ class Conversation:
         if self._commits:
             if server.is_blocked or server.wait is Wait.NOTHING or host.is_stopping:
                 return False
-        elif host.must_end(server):
+        elif host.is_stopping and host.must_end(server):
             server.close(SHUTTING_DOWN)
             self._write()
         data: bytes | None = b""
@@ -164,43 +167,41 @@ class Conversation:
         return False
 
     def _handle(self, event: Event) -> None:
-        """Does what the machine asks for. A fault of ours costs this one answer, not the session."""
+        """Does what the machine asks for, and answers what wants an answer now.
+
+        A fault of ours costs this one answer, not the session.
+        """
+        server, clerk = self._server, self._clerk
         status: Status | None = None
         try:
-            status = self._decide(event)
+            match event:
+                case Body():
+                    clerk.write(event.data)
+                case Mail():
+                    status = clerk.check_sender(event, server.helo_name)
+                case Rcpt():
+                    status = clerk.check_recipient(event)
+                case Begin():
+                    status = clerk.begin(event, server.protocol)
+                case End():
+                    commit = clerk.commit()
+                    self._commits.append(commit)
+                    commit.future.add_done_callback(self._conclude)
+                case Discard():
+                    clerk.discard()
+                case Authenticate():
+                    self._send_task(partial(self._log_in, event.credentials))
+                case StartTls():
+                    self._send_task(self._start_tls)
+                case Close():
+                    pass  # we see that the machine waits for nothing
         except Exception as error:
-            self._clerk.report_fault(error)
-            self._clerk.discard()
+            clerk.report_fault(error)
+            clerk.discard()
             if isinstance(event, Mail | Rcpt | Begin):
                 status = LOCAL_ERROR
         if status is not None:
-            self._server.answer(status)
-
-    def _decide(self, event: Event) -> Status | None:
-        """The answer to an event; None for those that want none, or get it later."""
-        server, clerk = self._server, self._clerk
-        match event:
-            case Body():
-                clerk.write(event.data)
-            case Mail():
-                return clerk.check_sender(event, server.helo_name)
-            case Rcpt():
-                return clerk.check_recipient(event)
-            case Begin():
-                return clerk.begin(event, server.protocol)
-            case End():
-                commit = clerk.commit()
-                self._commits.append(commit)
-                commit.future.add_done_callback(self._conclude)
-            case Discard():
-                clerk.discard()
-            case Authenticate():
-                self._send_task(partial(self._log_in, event.credentials))
-            case StartTls():
-                self._send_task(self._start_tls)
-            case Close():
-                pass  # we see that the machine waits for nothing
-        return None
+            server.answer(status)
 
     def _conclude(self, future: asyncio.Future[str]) -> None:
         """Answers the messages whose commits have ended, in their order."""
@@ -211,19 +212,20 @@ class Conversation:
 
     # time
 
-    def _renew_deadline(self) -> None:
-        """A command that comes byte by byte does not get more time, text does."""
-        self._deadline = self._loop.time() + WAIT_SECONDS[self._server.wait]
-
     def _wait_for_client(self) -> None:
-        """Sees to it that `_ring` is called when the client takes too long; most often a timer is set already."""
-        if self._server.wait in _TEXT:
-            self._renew_deadline()
-        timer = self._timer
-        if timer is not None and timer.when() > self._deadline:
-            timer.cancel()
-            timer = None
-        if timer is None:
+        """Sees to it that `_ring` is called when the client takes too long; most often a timer is set already.
+
+        It has its time anew behind a reply and with each piece of text, not with the bytes of a command.
+        """
+        wait = self._server.wait
+        if self._has_replied or wait in _TEXT:
+            self._has_replied = False
+            self._deadline = self._loop.time() + WAIT_SECONDS[wait]
+        if self._timer is not None and self._rings_at > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._rings_at = self._deadline
             self._timer = self._loop.call_at(self._deadline, self._ring)
 
     def _ring(self) -> None:
@@ -269,7 +271,7 @@ class Conversation:
             raise TlsFailure("there is no certificate any more")  # the configuration has changed since EHLO
         await self._stream.start_tls(context, server_side=True, timeout_seconds=WAIT_SECONDS[Wait.TLS])
         self._server.tls_started(self._clerk.tls_started(self._stream.tls))
-        self._renew_deadline()
+        self._has_replied = True
 
     def _end(self) -> None:
         self._is_busy = True

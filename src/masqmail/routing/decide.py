@@ -7,6 +7,7 @@ Every route passed over has a reason in words for `masqmail queue show` and `mas
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.routing.link import ALWAYS, LinkState, Verdict
@@ -18,8 +19,7 @@ from masqmail.settings import Pattern
 MAX_REMEMBERED = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class MessageFacts:
+class MessageFacts(NamedTuple):
     """What conditions ask about a message: addresses as received, before any rewriting."""
 
     reverse_path: Mailbox | None

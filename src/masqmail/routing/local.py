@@ -40,9 +40,11 @@ class LocalDomains:
 
     def is_local(self, mailbox: Mailbox) -> bool:
         """Whether the mailbox is on this host. Bare local-parts are; an address named as not local never is."""
-        if self._is_among(self.not_local_addresses, mailbox):
+        if self.not_local_addresses and self._is_among(self.not_local_addresses, mailbox):
             return False
-        return not mailbox.domain or self._has_local_domain(mailbox) or self._is_among(self.local_addresses, mailbox)
+        if not mailbox.domain or self._has_local_domain(mailbox):
+            return True
+        return bool(self.local_addresses) and self._is_among(self.local_addresses, mailbox)
 
     def is_rewritable(self, mailbox: Mailbox) -> bool:
         """Whether routes may show another address instead: it is of this host by its domain, or bare.
@@ -76,10 +78,8 @@ class LocalDomains:
 
     def _has_local_domain(self, mailbox: Mailbox) -> bool:
         domain = mailbox.domain_key
-        return domain in self._names or any(fits(domain) for fits in self._globs)
+        return domain in self._names or (bool(self._globs) and any(fits(domain) for fits in self._globs))
 
     def _is_among(self, patterns: tuple[Pattern, ...], mailbox: Mailbox) -> bool:
         """Whether one of these patterns means the mailbox, with our name where it has no domain."""
-        if not patterns:
-            return False
         return first_match(patterns, self.qualify(mailbox), match_case=self.match_case) is not None

@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.mail.envelope import Body, Envelope, Notify, Recipient
-from masqmail.mail.header import Field, field_names, split_fields
+from masqmail.mail.header import field_names, split_fields
 from masqmail.mail.status import MAIL_LOOP, MESSAGE_TOO_BIG, STORAGE_FULL, Status
 from masqmail.mail.submission import Submission, fix_header, from_mailboxes, header_recipients
 from masqmail.mail.trace import count_hops, received_field
@@ -58,9 +58,8 @@ class Origin:
     received_clause: str = ""
 
 
-@dataclass(frozen=True)
-class HeaderFacts:
-    """What the resolver may ask about a message that is about to be stored. Fields are read only when asked for.
+class HeaderFacts(NamedTuple):
+    """What the resolver may ask about a message that is about to be stored.
 
     `header` is complete, trace field included. `bad_recipients` are entries of To, Cc and Bcc that are no
     addresses; each deserves a report. `queue_only` messages wait until somebody says flush (`sendmail -odq`).
@@ -75,19 +74,13 @@ class HeaderFacts:
     queue_only: bool = False
     bad_recipients: tuple[str, ...] = ()
 
-    @cached_property
-    def fields(self) -> Sequence[Field]:
-        """The header section cut into fields."""
-        return split_fields(self.header)
-
-    @cached_property
+    @property
     def from_mailboxes(self) -> tuple[Mailbox, ...]:
-        """The addresses in From; what is no address there is passed over."""
-        return from_mailboxes(self.fields)
+        """The addresses in From, read when they are asked for; what is no address there is passed over."""
+        return from_mailboxes(split_fields(self.header))
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What became of the envelope's recipients, and the reports to store in the same transaction."""
 
     recipients: Sequence[NewRecipient]
@@ -223,7 +216,9 @@ class Incoming:
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             message, reports = self._complete()
-            stored = asyncio.ensure_future(self._intake.spool.accept([message, *reports]))
+            stored = self._intake.spool.accept([message, *reports])
+            if not isinstance(stored, asyncio.Future):
+                stored = asyncio.ensure_future(stored)
         except Exception as error:
             self._give_up(done, error)
         else:

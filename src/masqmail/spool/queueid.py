@@ -5,8 +5,8 @@ Fourteen characters of a base 32 alphabet without look-alikes (no i, l, o, u): n
 """
 
 import hashlib
-import secrets
 from datetime import datetime
+from random import Random
 
 LENGTH = 14
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -21,6 +21,7 @@ class QueueIds:
 
     def __init__(self) -> None:
         self._last = 0
+        self._random = Random()  # noqa: S311 - begins with the system's own; a name need not be a secret
 
     def new(self, now: datetime) -> str:
         """An ID greater than all before it.
@@ -31,7 +32,7 @@ class QueueIds:
         fresh = int(now.timestamp() * 1000) << _TAIL_BITS
         if fresh >> _TAIL_BITS > self._last >> _TAIL_BITS:
             # half of the range, so that counting on from it never reaches the next millisecond
-            self._last = fresh | secrets.randbits(_TAIL_BITS - 1)
+            self._last = fresh | self._random.getrandbits(_TAIL_BITS - 1)
         else:
             self._last += 1
         return _format(self._last)

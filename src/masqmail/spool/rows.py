@@ -139,7 +139,7 @@ def write_recipient(id: int, class_number: int, touched: int, base: float, recip
         recipient.orcpt,
         recipient.reported,
         *write_status(recipient.status),
-        storable(recipient.reason),
+        recipient.reason and storable(recipient.reason),
     )
 
 
@@ -199,16 +199,19 @@ def read_class(text: str) -> RouteClass:
 
 def write_entry(number: int, entry: HistoryEntry) -> Row:
     """A row of `history`."""
+    recipient, remote_host, status, text = entry.recipient, entry.remote_host, entry.status, entry.text
+    if not (recipient + remote_host + status + text).isascii():
+        recipient, remote_host, status, text = map(storable, (recipient, remote_host, status, text))
     return (
         number,
         stamp(entry.at),
         entry.queue_id,
         entry.event,
-        storable(entry.recipient),
+        recipient,
         entry.route,
-        storable(entry.remote_host),
-        storable(entry.status),
-        storable(entry.text),
+        remote_host,
+        status,
+        text,
     )
 
 

@@ -7,11 +7,11 @@ calls it has hidden the secrets. How events look on paper is decided in `logform
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import RLock, get_ident
-from typing import TextIO
+from typing import Any, TextIO
 
 from masqmail.system import logformat
 from masqmail.system.logformat import TRACE, Event
@@ -176,10 +176,6 @@ _output: _Output | None = None
 
 def emit(event: str, *, level: int = logging.INFO, exception: BaseException | None = None, **fields: object) -> None:
     """Reports an event. Fields that are None are left out; an `exception` adds its traceback."""
-    _tell(event, level, fields, exception)
-
-
-def _tell(event: str, level: int, fields: Mapping[str, object], exception: BaseException | None = None) -> None:
     if _output is not None:
         if level >= _output.level:
             _output.add(Event(time.time(), level, event, fields, exception))
@@ -192,10 +188,10 @@ def is_tracing() -> bool:
     return _logger.isEnabledFor(TRACE) if _output is None else _output.level <= TRACE
 
 
-def trace(direction: str, line: bytes, **fields: object) -> None:
+def trace(direction: str, line: bytes, **fields: Any) -> None:
     """Reports one protocol line, for example `trace("C:", b"QUIT", session_id=7)`. The caller hid the secrets."""
     if is_tracing():
-        _tell(PROTOCOL_LINE, TRACE, {**fields, "direction": direction, "line": line.rstrip(b"\r\n")})
+        emit(PROTOCOL_LINE, level=TRACE, **fields, direction=direction, line=line.rstrip(b"\r\n"))
 
 
 def configure(level: str, format: str, stream: TextIO | None = None) -> None:

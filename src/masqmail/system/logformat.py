@@ -38,7 +38,7 @@ class Event:
 
 def as_text(event: Event) -> str:
     """`2026-11-21 00:01:57 info    message received     queue_id=1x5 size=1234`, times in UTC."""
-    return f"{_second(int(event.at))} {_level_word(event.level):<7} " + _lines(event, "\n")
+    return _time_and_level(int(event.at), event.level) + _lines(event, "\n")
 
 
 def as_journal(event: Event) -> str:
@@ -71,11 +71,9 @@ FORMATS: dict[str, Callable[[Event], str]] = {"text": as_text, "json": as_json, 
 
 def plain(value: object) -> str:
     """A field's value as text, not yet escaped."""
-    if type(value) is str:
-        return value
-    if type(value) is int:
-        return str(value)
     match value:
+        case str():
+            return value
         case bytes():
             return value.decode("utf-8", "backslashreplace")
         case datetime():
@@ -101,12 +99,18 @@ def _escape_character(character: str) -> str:
 
 def _lines(event: Event, separator: str) -> str:
     """The event's line, with those of its traceback behind it."""
-    words = [f"{escape(event.name):<{_NAME_WIDTH}}"]
+    words = [_padded(event.name)]
     for name, value in event.fields.items():
         if value is None:
             continue
-        text = "***" if name in _SECRET_FIELDS else plain(value)
-        words.append(f"{name}={text}" if _PLAIN.fullmatch(text) else f"{name}={_quoted(text)}")
+        if name in _SECRET_FIELDS:
+            value = "***"
+        if type(value) is str:
+            words.append(f"{name}={_quoted(value)}")
+        elif type(value) is int:
+            words.append(f"{name}={value}")
+        else:
+            words.append(f"{name}={_quoted(plain(value))}")
     line = " ".join(words) if len(words) > 1 else words[0].rstrip()
     if event.exception is None:
         return line
@@ -114,8 +118,16 @@ def _lines(event: Event, separator: str) -> str:
     return separator.join((line, *("  " + escape(text) for text in traceback_lines)))
 
 
+@lru_cache(64)
+def _padded(event_name: str) -> str:
+    return f"{escape(event_name):<{_NAME_WIDTH}}"
+
+
+@lru_cache(256)  # queue IDs pass through it, words that come again stay
 def _quoted(text: str) -> str:
     """A value as it stands behind `name=`: in quotes when a reader could not see its end otherwise."""
+    if _PLAIN.fullmatch(text):
+        return text
     if text and text.isprintable() and not _AMBIGUOUS.search(text):
         return text
     doubled = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -126,10 +138,10 @@ def _traceback(exception: BaseException) -> str:
     return "".join(traceback.format_exception(exception))
 
 
-@lru_cache(2)
-def _second(timestamp: int) -> str:
-    """A second as text lines begin with it; many events share one."""
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S}"
+@lru_cache(4)
+def _time_and_level(timestamp: int, level: int) -> str:
+    """What a text line begins with; many events share a second."""
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S} {_level_word(level):<7} "
 
 
 def _level_word(level: int) -> str:

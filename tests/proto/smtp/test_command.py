@@ -13,6 +13,7 @@ from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
 from masqmail.proto.smtp import command as command_module
 from masqmail.proto.smtp.command import (
+    LONG_LINES,
     MAX_AUTH_LINE_BYTES,
     MAX_ENVELOPE_LINE_BYTES,
     MAX_LINE_BYTES,
@@ -24,7 +25,6 @@ from masqmail.proto.smtp.command import (
     Rcpt,
     Simple,
     Verb,
-    max_line_bytes,
     parse_command,
     traceable,
 )
@@ -69,6 +69,7 @@ BOB = Mailbox("bob", "example.net")
         ),
         (b"DATA", Simple(Verb.DATA)),
         (b"DATA ", Simple(Verb.DATA)),
+        (b"data", Simple(Verb.DATA)),
         (b"RSET", Simple(Verb.RSET)),
         (b"NOOP anything", Simple(Verb.NOOP)),
         (b"VRFY ann", Simple(Verb.VRFY)),
@@ -204,7 +205,7 @@ def test_a_path_of_256_octets_is_the_longest() -> None:
     ],
 )
 def test_some_commands_may_be_longer(start: bytes, limit: int) -> None:
-    assert max_line_bytes(start) == limit
+    assert LONG_LINES.get(start, MAX_LINE_BYTES) == limit
 
 
 @pytest.mark.parametrize(

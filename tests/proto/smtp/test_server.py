@@ -94,6 +94,15 @@ def test_a_message_that_names_its_recipients_may_follow_mail(command: bytes) -> 
     assert server.next_event() == Begin(Envelope(None, ()))
 
 
+def test_an_empty_chunk_is_complete_though_no_byte_follows() -> None:
+    server = with_recipient()
+    server.receive(b"BDAT 0 LAST\r\n")
+    assert isinstance(server.next_event(), Begin)
+    server.answer(OK)
+    assert server.next_event() == End()
+    assert server.next_event() is None
+
+
 def test_a_refused_mail_lets_no_message_follow() -> None:
     server = greeted(replace(OFFERS, xsubmit=True))
     server.receive(b"MAIL FROM:<> XHEADERRCPTS\r\nDATA\r\n")

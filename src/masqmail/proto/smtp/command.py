@@ -147,7 +147,8 @@ _AUTH = re.compile(r"([A-Za-z0-9_-]{1,20})(?: +(\S+))?")  # RFC 4422 §3.1
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})
 _SUBMIT_PARAMETERS = _MAIL_PARAMETERS | XSUBMIT_PARAMETERS
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
-_LONG_LINES = {
+#: How long a command line may be, without its CRLF, that begins so in upper case; all others `MAX_LINE_BYTES`.
+LONG_LINES = {
     b"MAIL ": MAX_ENVELOPE_LINE_BYTES,
     b"RCPT ": MAX_ENVELOPE_LINE_BYTES,
     b"AUTH ": MAX_AUTH_LINE_BYTES,
@@ -158,16 +159,13 @@ _UNOFFERED = frozenset(
 )
 
 
-def max_line_bytes(start: bytes) -> int:
-    """How long a command line may be, without its CRLF, whose first five bytes in upper case are these."""
-    return _LONG_LINES.get(start, MAX_LINE_BYTES)
-
-
 def parse_command(line: bytes, *, with_xsubmit: bool = False) -> Command:
     """Reads a command line without its CRLF; the parameters of XSUBMIT only where it is offered.
 
     Raises `PeerError` with the reply for everything else.
     """
+    if (bare := _BARE.get(line)) is not None:
+        return bare
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
@@ -268,8 +266,8 @@ def _rcpt(arguments: str) -> Command:
 def _read_path(arguments: str, keyword: str, status: Status) -> tuple[Mailbox | None, str]:
     """The mailbox between the angle brackets, None when they are empty, and the parameters behind them."""
     plain = _PLAIN_PATH.match(arguments)
-    if plain is not None and plain[1] == keyword and plain.end() - plain.end(1) <= MAX_PATH_BYTES:
-        rest = arguments[plain.end() :]
+    if plain is not None and plain[1] == keyword and (end := plain.end()) - len(keyword) <= MAX_PATH_BYTES:
+        rest = arguments[end:]
         if not rest or rest[0] == " ":
             return Mailbox(plain[2], plain[3]), rest
     path, rest = _split_path(arguments, keyword, status)
@@ -347,6 +345,8 @@ _PARSERS: dict[str, Callable[[str], Command]] = {
     "STARTTLS": _simple(Verb.STARTTLS),
     "AUTH": _auth,
 }
+#: The commands that nearly everybody writes like this, read already.
+_BARE = {name.encode(): _PARSERS[name]("") for name in ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS")}
 _SUBMIT_PARSERS: dict[str, Callable[[str], Command]] = {
     **_PARSERS,
     "MAIL": partial(_mail, known=_SUBMIT_PARAMETERS),

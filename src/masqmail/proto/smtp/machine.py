@@ -3,10 +3,10 @@
 What the bytes mean is in `server`.
 """
 
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any, ClassVar
 
 from masqmail.mail.status import Status
 from masqmail.proto import sasl
@@ -23,24 +23,31 @@ MAX_OWED_MESSAGES = 64
 MAX_OWED_BYTES = 1 << 20
 
 _format = lru_cache(maxsize=64)(format_reply)  # most replies are always the same
+_END = End()
 
 
 class _Owed:
     """A complete message whose verdict is still to come, and the replies that go out behind it."""
+
+    __slots__ = ("replies", "size_bytes")
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         self.replies: list[bytes] = []
 
 
-class Machine(ABC):
+class Machine:
     """The parts of the server that know nothing of SMTP's commands. `wait` says what the next bytes are."""
+
+    #: What takes a step with the bytes that are there, for each `wait`; false when more are needed.
+    _readers: ClassVar[Mapping[Wait, Callable[[Any], bool]]]
 
     def __init__(self, trace: Trace | None) -> None:
         self.wait = Wait.COMMAND
+        #: The replies to send now; see `take_output`.
+        self.output: list[bytes] = []
         self._trace = trace
         self._lines = LineBuffer()
-        self._output: list[bytes] = []
         self._events: deque[Event] = deque()
         self._asked: Event | None = None
         self._owed: deque[_Owed] = deque()
@@ -66,10 +73,15 @@ class Machine(ABC):
 
     def next_event(self) -> Event | None:
         """The next thing to do, or None: an answer or more bytes are missing. Never reads ahead of an answer."""
-        while not self._events:
-            if self._asked is not None or not self._read():
+        events = self._events
+        while not events:
+            if self._asked is not None:
                 return None
-        return self._events.popleft()
+            if self._lines.is_empty and self.wait is not Wait.CHUNK:  # a chunk may be empty, and is complete then
+                return None
+            if not self._readers[self.wait](self):
+                return None
+        return events.popleft()
 
     def conclude(self, status: Status) -> None:
         """The verdict on the oldest message that was handed out with `End`, and the final reply to it."""
@@ -84,30 +96,20 @@ class Machine(ABC):
 
     def take_output(self) -> bytes:
         """The replies to send now."""
-        if not self._output:
-            return b""
-        output = b"".join(self._output)
-        self._output.clear()
+        output = b"".join(self.output)
+        self.output.clear()
         return output
-
-    @abstractmethod
-    def _read(self) -> bool:
-        """Takes a step with the bytes that are there; False when more are needed."""
 
     def _ask(self, event: Event) -> None:
         """Hands out an event that wants an answer."""
         self._asked = event
         self._events.append(event)
 
-    def _take_asked(self) -> Event | None:
-        asked, self._asked = self._asked, None
-        return asked
-
     def _hand_out(self, size_bytes: int) -> None:
         """A message is complete. Replies from here on go out behind its own, whenever that comes."""
         self._owed.append(_Owed(size_bytes))
         self._owed_bytes += size_bytes
-        self._events.append(End())
+        self._events.append(_END)
 
     def _owes_too_much(self) -> bool:
         return len(self._owed) >= MAX_OWED_MESSAGES or self._owed_bytes >= MAX_OWED_BYTES
@@ -120,14 +122,14 @@ class Machine(ABC):
             self._put(reply)
 
     def _put(self, reply: bytes) -> None:
-        self._output.append(reply)
+        self.output.append(reply)
         if self._trace:
             for line in reply.splitlines():
                 self._trace("S:", line)
 
     def _challenge(self, data: bytes) -> None:
         """Goes on with a log-in, which is not traced."""
-        self._output.append(b"334 " + sasl.encode(data) + b"\r\n")
+        self.output.append(b"334 " + sasl.encode(data) + b"\r\n")
 
     def _read_no_more(self) -> None:
         """Drops what is unread, and whatever comes."""

@@ -15,8 +15,8 @@ so that one batch of commands costs one write. Whatever a client sends is answer
 leaves the machine.
 """
 
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, assert_never
 
 from masqmail.mail.status import (
     CLOSING,
@@ -34,7 +34,9 @@ from masqmail.proto.lines import ENDLESS_LINE, LINE_TOO_LONG
 from masqmail.proto.smtp import replies
 from masqmail.proto.smtp.command import (
     BAD_CHUNK_SIZE,
+    LONG_LINES,
     MAX_AUTH_LINE_BYTES,
+    MAX_LINE_BYTES,
     NEEDS_SMTPUTF8,
     NOT_SMTP,
     Auth,
@@ -45,7 +47,6 @@ from masqmail.proto.smtp.command import (
     Rcpt,
     Simple,
     Verb,
-    max_line_bytes,
     parse_command,
     traceable,
 )
@@ -96,7 +97,8 @@ class Server(Machine):
 
     def answer(self, status: Status) -> None:
         """The verdict on the event that asked. Accepted is what has a 2yz status; it is also the reply."""
-        match asked := self._take_asked():
+        asked, self._asked = self._asked, None
+        match asked:
             case Mail():
                 if status.is_success:
                     self._transaction = Transaction(asked, self._offers.max_size_bytes, self._events)
@@ -147,9 +149,6 @@ class Server(Machine):
 
     # commands
 
-    def _read(self) -> bool:
-        return _READERS[self.wait](self)
-
     def _read_nothing(self) -> bool:
         return False
 
@@ -162,7 +161,7 @@ class Server(Machine):
             if self._owed and (start not in _READ_AHEAD or self._owes_too_much()):
                 self._is_held = True
                 return False
-            taken = lines.take_line(max_line_bytes(start))
+            taken = lines.take_line(LONG_LINES.get(start, MAX_LINE_BYTES))
             if taken is None:
                 return False
             line = taken
@@ -188,23 +187,21 @@ class Server(Machine):
         verb = command.verb
         following = NEXT.get((self.state, verb))
         self._next = following or self.state
-        if isinstance(command, Bdat):  # legal or not, its octets follow
-            self._obey_bdat(command, None if following else refusal(self.state, verb))
-            return
-        if following is None:
-            self._reply(refusal(self.state, verb))
-            return
         match command:
+            case Bdat():  # legal or not, its octets follow
+                self._obey_bdat(command, None if following else refusal(self.state, verb))
+            case _ if following is None:
+                self._reply(refusal(self.state, verb))
             case Mail():
                 self._obey_mail(command)
             case Rcpt():
                 self._obey_rcpt(command)
+            case Simple():
+                self._obey_simple(verb)
             case Hello():
                 self._obey_hello(command)
             case Auth():
                 self._obey_auth(command)
-            case Simple():
-                self._obey_simple(verb)
             case _:
                 assert_never(command)
 
@@ -225,7 +222,8 @@ class Server(Machine):
             self._ask(mail)
 
     def _obey_rcpt(self, rcpt: Rcpt) -> None:
-        transaction = self._open_transaction
+        transaction = self._transaction
+        assert transaction is not None
         if len(transaction.recipients) >= self._offers.max_recipients:  # RFC 5321 §4.5.3.1.10
             self._reply(TOO_MANY_RECIPIENTS)
         elif rcpt.recipient.mailbox.needs_smtputf8 and not transaction.mail.smtputf8:
@@ -270,15 +268,15 @@ class Server(Machine):
 
     def _read_data(self) -> bool:
         data = self._lines.take_all()
-        if not data:
-            return False
-        transaction = self._open_transaction
+        transaction = self._transaction
+        assert transaction is not None
         rest = transaction.read_data(data)
         if transaction.size_bytes > MAX_DISCARDED_BYTES + self._offers.max_size_bytes:
             self._reply(MESSAGE_TOO_BIG)
             self._hang_up()
         elif rest is not None:
-            self._lines.feed(rest)
+            if rest:
+                self._lines.feed(rest)
             self._end_data(transaction)
         return True
 
@@ -408,7 +406,7 @@ class Server(Machine):
             self._reply(replies.ALREADY_TLS)
         elif not self._offers.starttls:
             self._reply(NOT_IMPLEMENTED)
-        elif len(self._lines):
+        elif not self._lines.is_empty:
             self._lines.take_all()  # somebody may have put it there to have it run under TLS
             self._reply(replies.TLS_INJECTION)
         else:
@@ -450,13 +448,11 @@ class Server(Machine):
         self.state = State.CLOSED
         self._read_no_more()
 
-
-#: What reads the bytes that came; each says whether it did something.
-_READERS: dict[Wait, Callable[[Server], bool]] = {
-    Wait.COMMAND: Server._read_command,
-    Wait.DATA: Server._read_data,
-    Wait.CHUNK: Server._read_chunk,
-    Wait.RESPONSE: Server._read_response,
-    Wait.TLS: Server._read_nothing,
-    Wait.NOTHING: Server._read_nothing,
-}
+    _readers: ClassVar[Mapping[Wait, Callable[[Any], bool]]] = {
+        Wait.COMMAND: _read_command,
+        Wait.DATA: _read_data,
+        Wait.CHUNK: _read_chunk,
+        Wait.RESPONSE: _read_response,
+        Wait.TLS: _read_nothing,
+        Wait.NOTHING: _read_nothing,
+    }
