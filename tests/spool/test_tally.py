@@ -33,7 +33,7 @@ def test_only_what_changed_is_stored(connection: sqlite3.Connection) -> None:
     kept.begin()
     kept.add(1, State.QUEUED)
     kept.add(1, State.FAILED)
-    kept.add_message(100)
+    kept.add_messages(1, 100)
     kept.add(2, State.HELD)
     kept.remove(2, State.HELD)
     assert written(kept, connection) == {(0, "messages"): 1, (0, "bytes"): 100, (1, "queued"): 1}
@@ -44,7 +44,7 @@ def test_a_transaction_that_is_undone_counts_nothing(connection: sqlite3.Connect
     kept = tally.Tally(counts.copy())
     kept.begin()
     kept.move(1, State.QUEUED, State.LEASED)
-    kept.add_message(5)
+    kept.add_messages(1, 5)
     kept.rollback()
     assert kept.is_right(counts)
     kept.begin()

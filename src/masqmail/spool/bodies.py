@@ -107,7 +107,7 @@ class Bodies:
 class NewBody:
     """A body while it is received: in memory at first, in a file when it grows.
 
-    The receiver calls `write` and `discard`. `take` gives it to the spool; from then on the writer thread
+    The receiver calls `write` and `discard`. `take` gives it to the spool; from then on the writer
     alone has it: `in_row` is for its message's row, and what is a file is moved and synced, or removed if that came
     to nothing.
     """

@@ -36,21 +36,28 @@ _Custody = tuple[str, int, bool]
 
 def accept(db: Database, shares: Sequence[Sequence[NewMessage]]) -> None:
     """Writes messages with their bodies, recipients and first lines of history."""
+    number, size_bytes = 0, 0
     for message in chain.from_iterable(shares):
         if not message.recipients:
             raise SpoolError(f"the message {message.queue_id} has no recipients")
         received, *others = accepted_entries(message)
         key = db.next_number()
         db.inserts.add(history.SQL["add"], write_entry(key, received))
-        history.add(db, others)
-        if all(recipient.state.is_ended for recipient in message.recipients):
+        if others:
+            history.add(db, others)
+        for recipient in message.recipients:
+            if not recipient.state.is_ended:
+                number += 1
+                size_bytes += _store(db, key, message)
+                break
+        else:
             if isinstance(message.body, NewBody):
                 db.after_commit.append(message.body.remove)
-        else:
-            _store(db, key, message)
+    db.tally.add_messages(number, size_bytes)
 
 
-def _store(db: Database, key: int, message: NewMessage) -> None:
+def _store(db: Database, key: int, message: NewMessage) -> int:
+    """Writes the rows of a message; returns its size."""
     if len(message.recipients) > MAX_RECIPIENTS:
         raise SpoolError(f"{len(message.recipients)} recipients are too many for one message")
     size, touched = message_size(message), stamp(message.received_at)
@@ -62,15 +69,16 @@ def _store(db: Database, key: int, message: NewMessage) -> None:
         db.inserts.add(SQL["add_recipient"], row)
         db.tally.add(number, recipient.state)
     db.inserts.add(SQL["add_content"], (key, message.header, _body_in_row(db, message)))
-    db.tally.add_message(size)
+    return size
 
 
 def _body_in_row(db: Database, message: NewMessage) -> object:
     """The body of a message as its row has it; None when it becomes a file with this transaction."""
     if isinstance(message.body, NewBody):
-        if message.body.in_row is None:
+        body = message.body.in_row
+        if body is None:
             db.new_files.append((message.body, message.queue_id))
-        return message.body.in_row
+        return body
     return message.body
 
 

@@ -1,4 +1,8 @@
-"""The open queue file, with what is kept in memory beside it. Everything here belongs to the writer thread."""
+"""The open queue file, with what is kept in memory beside it.
+
+It belongs to one thread at a time, without a lock: `writer` has it used by the event loop or by its own thread, which
+alone commits and undoes.
+"""
 
 import fcntl
 import os

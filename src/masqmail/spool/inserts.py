@@ -1,10 +1,12 @@
 """New rows, gathered over a transaction and written many to a statement.
 
-Every statement lets go of Python's lock and must get it back from a busy event loop, which costs more than the
-insert itself. So the rows of a whole group of messages go into each table with one statement.
+Every statement has its price beside the insert itself, and in a thread it lets go of Python's lock and must get that
+back from a busy event loop, which costs more. So the rows of a whole group of messages go into each table with one
+statement.
 """
 
 import sqlite3
+from collections import defaultdict
 from functools import cache
 from itertools import chain
 
@@ -19,18 +21,17 @@ class Inserts:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._waiting: dict[str, list[Row]] = {}
+        self._waiting: defaultdict[str, list[Row]] = defaultdict(list)
 
     def add(self, statement: str, row: Row) -> None:
         """Keeps a row for an INSERT of one row."""
-        rows = self._waiting.get(statement)
-        if rows is None:
-            rows = self._waiting[statement] = []
-        rows.append(row)
+        self._waiting[statement].append(row)
 
     def write(self) -> None:
         """Writes what was added, in that order within each table."""
-        waiting, self._waiting = self._waiting, {}
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, defaultdict(list)
         for statement, rows in waiting.items():
             for start in range(0, len(rows), MAX_ROWS):
                 some = rows[start : start + MAX_ROWS]
@@ -38,7 +39,7 @@ class Inserts:
 
     def forget(self) -> None:
         """Drops what was added, with the transaction that it was for."""
-        self._waiting = {}
+        self._waiting.clear()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The spool in one SQLite file: every verb becomes a request to the writer thread.
+"""The spool in one SQLite file: every verb becomes a request to the writer.
 
 `writer` runs the requests in groups, `database` is what they run on, and what they do stands in `custody`,
 `leases`, `messages`, `people`, `reclassing`, `history` and `space`. Big bodies are files, see `bodies`.
@@ -92,15 +92,17 @@ class SqliteSpool:
 
     def _take_bodies(self, messages: Sequence[NewMessage]) -> tuple[Sequence[NewMessage], list[NewBody]]:
         """The messages with all big bodies as `NewBody`, and those bodies, which are the spool's from now on."""
-        taken = [
-            replace(message, body=self._bodies.new(message.body))
-            if isinstance(message.body, bytes) and len(message.body) > IN_ROW_BYTES
-            else message
-            for message in messages
-        ]
-        bodies = [message.body for message in taken if isinstance(message.body, NewBody)]
-        for body in bodies:
-            body.take()
+        taken: list[NewMessage] = []
+        bodies: list[NewBody] = []
+        for message in messages:
+            body = message.body
+            if isinstance(body, bytes) and len(body) > IN_ROW_BYTES:
+                message = replace(message, body=self._bodies.new(body))
+                body = message.body
+            if isinstance(body, NewBody):
+                body.take()
+                bodies.append(body)
+            taken.append(message)
         return taken, bodies
 
     # sending
@@ -136,8 +138,13 @@ class SqliteSpool:
 
     def record(self, records: Sequence[Record], reports: Sequence[NewMessage] = ()) -> Awaitable[None]:
         reports, bodies = self._take_bodies(reports)
-        share = (records, reports)
-        return self._writer.submit_joint(custody.record, share, Effect.FIRM, on_failure=partial(_remove, bodies))
+        return self._writer.submit_joint(
+            custody.record,
+            (records, reports),
+            Effect.FIRM,
+            on_failure=partial(_remove, bodies),
+            size_bytes=sum(map(message_size, reports)),
+        )
 
     def next_due(self, classes: Collection[RouteClass], *, after: datetime) -> Awaitable[datetime | None]:
         wanted = tuple(classes)

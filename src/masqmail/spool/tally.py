@@ -48,11 +48,13 @@ class Tally:
 
     def _add(self, key: tuple[int, str], number: int) -> None:
         before = self._counts[key]
-        self._before.setdefault(key, before)
+        if key not in self._before:
+            self._before[key] = before
         self._counts[key] = before + number
 
-    def add_message(self, size_bytes: int) -> None:
-        self._add(_MESSAGES, 1)
+    def add_messages(self, number: int, size_bytes: int) -> None:
+        """So many messages more, of this size together."""
+        self._add(_MESSAGES, number)
         self._add(_BYTES, size_bytes)
 
     def remove_message(self, size_bytes: int) -> None:

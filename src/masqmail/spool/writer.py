@@ -14,7 +14,6 @@ message a copy of every page it changes. So a request must be repeatable.
 """
 
 import asyncio
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -63,14 +62,14 @@ class Request(NamedTuple):
     size_bytes: int = 0  # of the share
 
 
+Answer = tuple[asyncio.Future[Any], Any, Exception | None]
+
+
 class Carried(NamedTuple):
-    """A group whose work is done and written, all but the commit."""
+    """A group whose transaction was begun in the event loop: all is written but the commit, or it failed."""
 
     requests: list[Request]
-    answers: "list[Answer]"
-
-
-Answer = tuple[asyncio.Future[Any], Any, Exception | None]
+    outcome: list[Answer] | Exception
 
 
 class Writer:
@@ -105,7 +104,7 @@ class Writer:
         is_owed: bool = True,
     ) -> asyncio.Future[T]:
         """Queues a request; it takes effect whether or not the answer is awaited."""
-        return self._put(work, effect, on_failure, is_owed)
+        return self._put(Request(work, effect, self._loop.create_future(), on_failure, is_owed))
 
     def submit_joint(
         self,
@@ -122,50 +121,46 @@ class Writer:
         Between two other requests the order of works does not matter: what is submitted like this must allow that,
         and be quick for its `size_bytes`.
         """
-        return self._put(work, effect, on_failure, is_owed, share, size_bytes)
+        future = self._loop.create_future()
+        return self._put(Request(work, effect, future, on_failure, is_owed, share, size_bytes))
 
     def submit_sliced(self, work: Callable[[Database], Generator[None, None, T]]) -> asyncio.Future[T]:
-        """Queues a long request that makes a break at each `yield`; others may go in between."""
-        future = self._put(work, Effect.NOTHING, None, True)
+        """Queues a long request that makes a break at each `yield`; others may go in between.
+
+        It is given up at its next break when its caller is cancelled.
+        """
         self._long_requests += 1
+        future = self._put(Request(work, Effect.NOTHING, self._loop.create_future()))
         future.add_done_callback(self._note_long_request_over)
         return future
 
     def _note_long_request_over(self, future: asyncio.Future[Any]) -> None:
         self._long_requests -= 1
 
-    def _put(
-        self,
-        work: Callable[..., Any],
-        effect: Effect,
-        on_failure: Callable[[], None] | None,
-        is_owed: bool,
-        share: object = None,
-        size_bytes: int = 0,
-    ) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._loop.create_future()
+    def _put(self, request: Request) -> asyncio.Future[Any]:
+        """Lets a request gather with those of this turn of the event loop, and until the thread can do something."""
         if self._end is not None:
-            future.set_exception(self._end)
-            if on_failure is not None:
-                on_failure()
-        else:
-            self._asked.append(Request(work, effect, future, on_failure, is_owed, share, size_bytes))
+            request.future.set_exception(self._end)
+            if request.on_failure is not None:
+                request.on_failure()
+            return request.future
+        self._asked.append(request)
+        if self._is_idle or self._long_requests:
             self._await_turn_over()
-        return future
+        return request.future
 
     def _await_turn_over(self) -> None:
-        """Hands over once for everything that is asked for in one turn of the event loop."""
         if not self._is_turn_over_awaited:
             self._is_turn_over_awaited = True
             self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
-        """Wakes the thread, if it can do something; else what was asked for gathers until it can."""
+        """Gives the thread, if it can do something, what was asked for until now."""
         self._is_turn_over_awaited = False
         if self._is_idle and self._asked:
             group, self._asked = self._asked[:MAX_GROUP], self._asked[MAX_GROUP:]
-            self._give(self._carried(group) or group)
-        elif self._long_requests:
+            self._give(self._carried(group) if _is_quick(group) else group)
+        if self._long_requests:
             self._hand_over()
 
     def _hand_over(self) -> None:
@@ -179,20 +174,13 @@ class Writer:
         self._handed_over += 1
         self._queue.put(group)
 
-    def _carried(self, group: list[Request]) -> Carried | None:
-        """The group with all its work done but the commit; None when the thread must do it, or find out who fails."""
-        if sum(request.size_bytes for request in group) > MAX_CARRIED_BYTES:
-            return None
-        if any(request.share is None for request in group):
-            return None
+    def _carried(self, group: list[Request]) -> Carried:
+        """Does all the work of a group but its commit. What fails is left for the thread to undo."""
         try:
-            self._database.begin(durable=_must_be_durable(group))
             answers = _carry_out(self._database, group)
             self._database.write()
-        except Exception:
-            with suppress(sqlite3.Error):  # then the thread will find that it cannot go on
-                self._database.rollback()
-            return None
+        except Exception as error:
+            return Carried(group, error)
         return Carried(group, answers)
 
     def _note_report(self, report: "tuple[list[Answer], int]") -> None:
@@ -265,7 +253,7 @@ class Writer:
     def _serve(self, database: Database, group: list[Request] | Carried) -> list[Answer]:
         """Carries out a group; its reads are answered before the changes are made."""
         if isinstance(group, Carried):
-            return self._change(database, group.requests, group.answers)
+            return self._change(database, group.requests, group.outcome)
         reads = list(takewhile(lambda request: request.effect is Effect.NOTHING, group))
         answers = [_read(database, request) for request in reads]
         answers = [answer for answer in answers if not self._is_long(answer)]
@@ -276,12 +264,12 @@ class Writer:
         return [answer for answer in self._change(database, group[len(reads) :]) if not self._is_long(answer)]
 
     def _change(
-        self, database: Database, requests: list[Request], carried: list[Answer] | None = None
+        self, database: Database, requests: list[Request], carried: list[Answer] | Exception | None = None
     ) -> list[Answer]:
         """Carries out requests in one transaction, or each in its own if that fails."""
         try:
-            if carried is None:
-                database.begin(durable=_must_be_durable(requests))
+            if isinstance(carried, Exception):
+                raise carried
             answers = _carry_out(database, requests) if carried is None else carried
             database.commit()
         except Exception as error:
@@ -301,6 +289,10 @@ class Writer:
         if not self._slices:
             return []
         future, generator = self._slices[0]
+        if future.cancelled():
+            generator.close()
+            self._slices.popleft()
+            return []
         try:
             database.begin(durable=False)
             is_done, value = _step(generator)
@@ -334,8 +326,14 @@ class Writer:
             self._loop.call_soon_threadsafe(function, argument)
 
 
-def _must_be_durable(requests: Sequence[Request]) -> bool:
-    return any(request.effect is Effect.FIRM for request in requests)
+def _is_quick(group: Sequence[Request]) -> bool:
+    """Whether there is nothing but small joint work, which the event loop can do itself."""
+    size_bytes = 0
+    for request in group:
+        if request.share is None:
+            return False
+        size_bytes += request.size_bytes
+    return size_bytes <= MAX_CARRIED_BYTES
 
 
 def _read(database: Database, request: Request) -> Answer:
@@ -346,7 +344,11 @@ def _read(database: Database, request: Request) -> Answer:
 
 
 def _carry_out(database: Database, requests: Sequence[Request]) -> list[Answer]:
-    """Does the work of requests in their order, and joint work once for all that stand between two others."""
+    """Begins a transaction and does the work of requests in their order.
+
+    Joint work is done once for all that stand between two others.
+    """
+    database.begin(durable=any(request.effect is Effect.FIRM for request in requests))
     answers: list[Answer] = []
     joint: dict[Callable[..., Any], list[object]] = {}
     for request in requests:
