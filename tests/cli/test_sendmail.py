@@ -148,6 +148,12 @@ def test_a_daemon_that_goes_during_the_message_is_a_temporary_failure(host: Host
     assert b"may not be sent" in done.stderr
 
 
+def test_a_daemon_that_goes_while_the_message_is_handed_over_is_no_daemon(host: Host) -> None:
+    with SubmitServer(host.socket, deaf_from="RCPT"):
+        assert host.run("ann@example.org").returncode == 0
+    assert b"\r\n\r\nhello\r\n" in host.left()
+
+
 def test_many_recipients_do_not_block_both_sides(host: Host) -> None:
     names = [f"user{number}@example.org" for number in range(3000)]
     with SubmitServer(host.socket, {"RCPT": "250 2.1.5 " + "x" * 400}) as server:

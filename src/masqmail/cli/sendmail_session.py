@@ -88,11 +88,12 @@ class Conversation:
                     self._send(tuple(group))
                 for command in group:
                     self._expect(b"25", command)
+            if options.recipients:
+                block = message.read()
+                self._send_block(block, message)
         except Unavailable:
             message.put_back(block)
             raise
-        if options.recipients:
-            self._send_block(message.read(), message)
 
     def _send_block(self, block: bytes, message: Message, commands: tuple[bytes, ...] = ()) -> None:
         """Sends commands and a block that was read from the message, and QUIT behind the last."""
