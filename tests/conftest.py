@@ -1,6 +1,11 @@
 """What every test may use."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# In a fresh clone the first text takes long: Hypothesis makes its table of all characters then.
+settings.register_profile("masqmail", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("masqmail")
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,11 @@ class Inbox:
 
     def wait_for_copy(self, wanted: str, seconds: float = 20) -> bytes:
         """The only message with this identity, as soon as it is there."""
-        wait_until(lambda: self.copies(wanted), f"message {wanted!r} in the Maildir of {self.root.name}", seconds)
+        self.wait_for_copies(wanted, 1, seconds)
         (copy,) = self.copies(wanted)
         return copy
+
+    def wait_for_copies(self, wanted: str, count: int, seconds: float = 20) -> None:
+        """Returns when there are at least so many messages with this identity."""
+        what = f"message {wanted!r} {count} times in the Maildir of {self.root.name}"
+        wait_until(lambda: len(self.copies(wanted)) >= count, what, seconds)

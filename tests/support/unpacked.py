@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from support.authority import Certificate
 from support.inbox import Inbox
 from support.peers import open_way
 from support.ports import free_port, wait_for_port
@@ -24,8 +26,8 @@ smtp_accept_max_per_connection = 0
 smtp_accept_queue_per_connection = 0
 rfc1413_query_timeout = 0s
 tls_advertise_hosts = *
-tls_certificate = {certificate}
-tls_privatekey = {private_key}
+tls_certificate = {root}/certificate
+tls_privatekey = {root}/key
 acl_smtp_rcpt = accept_all
 
 begin acl
@@ -46,35 +48,44 @@ inbox:
 """
 
 OPENSMTPD = """\
-pki receiver cert "{certificate}"
-pki receiver key "{private_key}"
+pki receiver cert "{root}/certificate"
+pki receiver key "{root}/key"
 listen on 127.0.0.1 port {port} hostname mx.opensmtpd.test tls pki receiver
 action "inbox" maildir "{root}/inbox" virtual {{ "@" = "nobody" }}
 match from any for any action "inbox"
 """
 
-#: For each: its configuration and how it runs in the foreground with it.
-_PROGRAMS: dict[str, tuple[str, Sequence[str]]] = {
-    "exim": (EXIM, ("exim4", "-bdf", "-C", "{root}/conf")),
-    "opensmtpd": (OPENSMTPD, ("smtpd", "-dv", "-f", "{root}/conf")),
+
+@dataclass(frozen=True)
+class _Program:
+    """How it runs in the foreground with its configuration, and the only account that may read its key."""
+
+    configuration: str
+    command: Sequence[str]
+    key_owner: str
+
+
+_PROGRAMS = {
+    "exim": _Program(EXIM, ("exim4", "-bdf", "-C", "{root}/conf"), "nobody"),
+    "opensmtpd": _Program(OPENSMTPD, ("smtpd", "-dv", "-f", "{root}/conf"), "root"),
 }
 
 
 @contextmanager
-def running_receiver(program: str, folder: Path, certificate: Path, private_key: Path) -> Iterator[tuple[Inbox, int]]:
+def running_receiver(name: str, folder: Path, certificate: Certificate) -> Iterator[tuple[Inbox, int]]:
     """Starts "exim" or "opensmtpd" below `folder` and stops it again; gives its Maildir and its port."""
-    text, command = _PROGRAMS[program]
-    root, port = folder / program, free_port()
-    for name in ("inbox", "spool"):
-        (root / name).mkdir(parents=True)
-        shutil.chown(root / name, "nobody", "nogroup")
+    program, root, port = _PROGRAMS[name], folder / name, free_port()
+    for place in ("inbox", "spool"):
+        (root / place).mkdir(parents=True)
+        shutil.chown(root / place, "nobody", "nogroup")
     open_way(root)
-    private_key.chmod(0o600)  # OpenSMTPD refuses one that others may read
-    (root / "conf").write_text(text.format(root=root, port=port, certificate=certificate, private_key=private_key))
+    _keep_certificate(root, certificate, program.key_owner)
+    (root / "conf").write_text(program.configuration.format(root=root, port=port))
+    command = [part.format(root=root) for part in program.command]
     bench = Path(__file__).parents[2] / "bench"
     with (root / "output").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.inside", program, "--", *(part.format(root=root) for part in command)],
+            [sys.executable, "-m", "harness.inside", name, "--", *command],
             env={**os.environ, "PYTHONPATH": str(bench)},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -87,3 +98,12 @@ def running_receiver(program: str, folder: Path, certificate: Path, private_key:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _keep_certificate(root: Path, certificate: Certificate, key_owner: str) -> None:
+    """Copies it to where its reader can come; OpenSMTPD refuses a key that others may read."""
+    shutil.copyfile(certificate.chain, root / "certificate")
+    key = root / "key"
+    key.touch(mode=0o600)
+    shutil.copyfile(certificate.private_key, key)
+    shutil.chown(key, key_owner)
