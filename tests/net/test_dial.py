@@ -79,6 +79,20 @@ async def test_every_address_that_failed_is_told_with_its_reason(resolves_to) ->
     assert "127.0.0.1: connection refused; 255.255.255.255: " in raised.value.reason
 
 
+async def test_the_beginning_of_the_first_attempt_is_told_when_the_name_is_known(
+    resolves_to,  # type: ignore[no-untyped-def]
+) -> None:
+    told: list[str] = []
+    with pytest.raises(NameFailure):
+        await open_socket(HostPort("nowhere.invalid", 25), timeout_seconds=5, begun=lambda: told.append("no address"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        resolves_to(v4("127.0.0.1", port))
+        address = HostPort("mail.example.org", port)
+        with await open_socket(address, timeout_seconds=5, begun=lambda: told.append("begun")):
+            assert told == ["begun"]
+
+
 async def test_the_next_address_is_tried_at_once_after_a_refusal(resolves_to) -> None:  # type: ignore[no-untyped-def]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -30,6 +30,16 @@ async def test_what_one_side_writes_the_other_receives(pair: Pair) -> None:
     assert await client.receive(5) == b"250 OK\r\n"
 
 
+async def test_what_is_held_back_leaves_in_the_end(pair: Pair) -> None:
+    client, server = pair
+    client.hold_back(True)
+    client.write(b"MAIL")
+    client.hold_back(False)
+    assert await server.receive(5) == b"MAIL"
+    client.abort()
+    client.hold_back(True)  # does nothing any more
+
+
 async def test_the_end_is_an_empty_receive_every_time(pair: Pair) -> None:
     client, server = pair
     client.write(b"QUIT\r\n")
@@ -66,6 +76,21 @@ async def test_who_watches_is_called_and_takes_without_waiting(pair: Pair) -> No
     assert None not in taken
     assert server.take() == b""
     server.watch(None)
+
+
+async def test_a_stream_says_whether_there_may_be_something_to_take(pair: Pair) -> None:
+    client, server = pair
+    assert not server.is_readable
+    client.write(b"QUIT\r\n")
+    while not server.is_readable:
+        await anyio.lowlevel.checkpoint()
+    assert server.take() == b"QUIT\r\n"
+    assert not server.is_readable
+    await client.aclose()
+    while not server.is_readable:
+        await anyio.lowlevel.checkpoint()
+    assert server.take() == b""
+    assert server.is_readable  # the end stays
 
 
 async def test_who_watches_learns_that_the_connection_is_lost(pair: Pair) -> None:

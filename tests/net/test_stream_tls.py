@@ -127,6 +127,32 @@ async def test_a_goodbye_is_a_clean_end(pair: Pair, client_tls: ssl.SSLContext, 
     assert not server.is_truncated
 
 
+async def test_who_watches_gets_what_came_together_with_the_goodbye(
+    pair: Pair, client_tls: ssl.SSLContext, server_tls: ssl.SSLContext
+) -> None:
+    client, server = pair
+    await shake_hands(pair, client_tls, server_tls)
+    heard: list[bytes] = []
+    is_over = anyio.Event()
+
+    def watcher() -> None:
+        while (data := client.take()) is not None:
+            heard.append(data)
+            if not data:
+                is_over.set()
+                break
+
+    client.watch(watcher)
+    assert server._engine is not None
+    server._engine.send(b"250 taken\r\n")
+    server._engine.close()
+    server._flush()  # both in one piece
+    with anyio.fail_after(5):
+        await is_over.wait()
+    client.watch(None)
+    assert heard == [b"250 taken\r\n", b""]
+
+
 async def test_an_end_without_a_goodbye_is_an_end_with_a_mark(
     pair: Pair, client_tls: ssl.SSLContext, server_tls: ssl.SSLContext
 ) -> None:

@@ -62,6 +62,25 @@ def test_lines_end_in_crlf_and_nothing_else(data: bytes, expected: list[bytes | 
     assert read_all([bytes([byte]) for byte in data]) == expected
 
 
+@pytest.mark.parametrize("slice_bytes", [1, 3, 100])
+def test_some_lines_may_be_longer(slice_bytes: int) -> None:
+    data = b"1234567\r\nauth x 89\r\nAUTH x 890\r\nok\r\n"
+    buffer = LineBuffer()
+    found: list[bytes | Status] = []
+    for start in range(0, len(data), slice_bytes):
+        buffer.feed(data[start : start + slice_bytes])
+        while not buffer.is_empty:
+            try:
+                line = buffer.take_line(6, {b"AUTH ": 9})
+            except PeerError as error:
+                found.append(error.status)
+                continue
+            if line is None:
+                break
+            found.append(line)
+    assert found == [LINE_TOO_LONG, b"auth x 89", LINE_TOO_LONG, b"ok"]
+
+
 @given(st.lists(st.text(alphabet="ab\r\n", max_size=8).map(str.encode), max_size=8))
 def test_slicing_never_matters(pieces: list[bytes]) -> None:
     assert read_all(pieces, 5) == read_all([b"".join(pieces)], 5)

@@ -28,7 +28,7 @@ from masqmail.proto.smtp.replies import LOGIN_FAILED
 from masqmail.proto.smtp.reply import ReplyParser
 from masqmail.proto.smtp.session import WAIT_SECONDS, Offers, Wait
 from masqmail.reception.clerk import accepted
-from masqmail.reception.conversation import EVENTS_IN_A_ROW
+from masqmail.reception.conversation import EVENTS_IN_A_ROW, PARTS_OF_TIME
 from masqmail.reception.policy import Session, local_origin, network_origin
 from masqmail.reception.smtp import Service
 from masqmail.routing.route import RouteClass
@@ -511,35 +511,54 @@ async def test_a_silent_client_is_sent_away(house: House, monkeypatch: pytest.Mo
     assert await client.reply() == ""
 
 
-async def test_half_a_command_does_not_get_more_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def let_time_pass(house: House, parts: int = PARTS_OF_TIME) -> None:
+    (conversation,) = house.service._conversations
+    for _ in range(parts):
+        conversation._measure_time()
+
+
+async def test_half_a_command_does_not_get_more_time(house: House) -> None:
     client = await house.greeted()
-    monkeypatch.setitem(WAIT_SECONDS, Wait.COMMAND, 0.0)  # from the next renewal on
+    let_time_pass(house)  # the first part of it sees the reply
     client.stream.write(b"NO")
     for _ in range(10):
         await anyio.lowlevel.checkpoint()
-    assert await client.ask(b"OP\r\n") == "250 2.0.0 OK"
+    let_time_pass(house, 1)
     assert (await client.reply()).startswith("421 4.4.2")
 
 
-async def test_text_gets_more_time_with_each_piece(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reply_gives_the_client_its_time_anew(house: House) -> None:
+    client = await house.greeted()
+    for _ in range(3):
+        let_time_pass(house)
+        assert await client.ask(b"NOOP\r\n") == "250 2.0.0 OK"
+
+
+async def test_text_gets_more_time_with_each_piece(house: House) -> None:
     client = await house.greeted()
     client.stream.write(ENVELOPE + b"DATA\r\n")
     await last_reply(client, 3)
-    monkeypatch.setitem(WAIT_SECONDS, Wait.DATA, 0.0)
-    assert (await client.ask(b"text")).startswith("421 4.4.2")
-    assert house.intake.opened[0].is_discarded
+    message = house.intake.opened[0]
+    for count in range(1, 4):
+        let_time_pass(house)
+        client.stream.write(b"text")
+        await until(lambda expected=4 * count: len(message.content) == expected)
+    let_time_pass(house)
+    assert not message.is_discarded
+    let_time_pass(house, 1)
+    assert (await client.reply()).startswith("421 4.4.2")
+    assert message.is_discarded
 
 
-async def test_no_time_runs_while_the_client_waits_for_us(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_time_runs_while_the_client_waits_for_us(house: House) -> None:
     house.intake.may_commit = anyio.Event()
     client = await house.greeted()
     client.stream.write(ENVELOPE + b"DATA\r\n")
     await last_reply(client, 3)
-    monkeypatch.setitem(WAIT_SECONDS, Wait.DATA, 0.0)
     client.stream.write(b"text\r\n.\r\n")
     (conversation,) = house.service._conversations
     await until(conversation._commits.__len__)
-    conversation._ring()
+    let_time_pass(house, 3 * PARTS_OF_TIME)
     house.intake.may_commit.set()
     assert await client.reply() == str(accepted("q1"))
     assert await client.ask(b"NOOP\r\n") == "250 2.0.0 OK"

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from masqmail.settings import HostPort
 
@@ -249,8 +250,12 @@ async def listening(
     tls: ssl.SSLContext | None = None,
     implicit_tls: bool = False,
     slice_bytes: int = 0,
+    path: Path | None = None,
 ) -> AsyncIterator[Listener]:
-    """Serves on loopback until the block ends. With `slice_bytes` replies go out in pieces of that size."""
+    """Serves on loopback, or on a Unix socket, until the block ends.
+
+    With `slice_bytes` replies go out in pieces of that size.
+    """
     listener = Listener(HostPort("", 0), [], [])
     tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -270,8 +275,11 @@ async def listening(
             del tasks[task]
             writer.close()
 
-    port = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls if implicit_tls else None)
-    listener.address = HostPort("127.0.0.1", port.sockets[0].getsockname()[1])
+    if path is not None:
+        port = await asyncio.start_unix_server(handle, path)
+    else:
+        port = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls if implicit_tls else None)
+        listener.address = HostPort("127.0.0.1", port.sockets[0].getsockname()[1])
     try:
         yield listener
     finally:

@@ -16,7 +16,7 @@ from masqmail.proto.sasl import Credentials, hash_password, verify_password
 from masqmail.proto.smtp.command import Mail
 from masqmail.proto.smtp.session import Offers
 from masqmail.reception.policy import Session, local_origin, network_origin
-from masqmail.routing.pattern import first_match
+from masqmail.routing.pattern import EVERYTHING, first_match
 from masqmail.spool.intake import Origin
 from masqmail.system.accounts import Accounts
 
@@ -40,6 +40,7 @@ class NetworkPolicy:
         self._directory = directory
         self._tls = tls
         self._is_of_ours = lru_cache(MAX_REMEMBERED)(self._is_in_relay_networks)
+        self._accepts_everybody = EVERYTHING in self._smtp.accept_senders
         self._accepts_sender = lru_cache(MAX_REMEMBERED)(self._is_in_accept_senders)
         self._origin = lru_cache(MAX_REMEMBERED)(self._make_origin)
 
@@ -70,7 +71,9 @@ class NetworkPolicy:
             return RECIPIENT_OK if known else MAILBOX_UNKNOWN
         if not self._may_relay(session):
             return RELAYING_DENIED
-        return RECIPIENT_OK if self._accepts_sender(mail.reverse_path) else SENDER_NOT_ALLOWED
+        if self._accepts_everybody or self._accepts_sender(mail.reverse_path):
+            return RECIPIENT_OK
+        return SENDER_NOT_ALLOWED
 
     async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
         return await anyio.to_thread.run_sync(_authenticate, self._smtp.users, credentials)

@@ -5,7 +5,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -52,10 +52,13 @@ async def look_up(host: str, port: int = 0) -> list[Endpoint]:
         raise NameFailure(f"{host!r} cannot be the name of a host") from error
 
 
-async def open_socket(address: HostPort, *, timeout_seconds: float, local_address: str = "") -> socket.socket:
+async def open_socket(
+    address: HostPort, *, timeout_seconds: float, local_address: str = "", begun: Callable[[], None] | None = None
+) -> socket.socket:
     """A connected TCP socket. Tries all addresses of the host; `local_address` is the one to come from.
 
-    Raises `NameFailure` or, with the trouble of each address, `ConnectFailure`.
+    `begun` is called when they are known and the first attempt begins. Raises `NameFailure` or, with the trouble of
+    each address, `ConnectFailure`.
     """
     endpoints: list[Endpoint] = []
     faults: dict[str, str] = {}
@@ -64,6 +67,8 @@ async def open_socket(address: HostPort, *, timeout_seconds: float, local_addres
         endpoints = _in_turns([end for end in endpoints if _fits(end, local_address)])[:MAX_ADDRESSES]
         if not endpoints:
             raise ConnectFailure(f"{address.host} has no address that can be reached from {local_address}")
+        if begun is not None:
+            begun()
         if winner := await _race(endpoints, local_address, faults):
             return winner
     if not endpoints:

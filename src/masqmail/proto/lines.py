@@ -6,6 +6,7 @@ smuggling"). So a CR or LF that stands alone is never a line end here, and never
 """
 
 import re
+from collections.abc import Mapping
 
 from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
@@ -17,8 +18,13 @@ LINE_TOO_LONG = Status(500, "5.5.2", "Line too long")  # RFC 5321 §4.5.3.1.9
 BAD_LINE_END = Status(500, "5.5.2", "Lines must end in CRLF, and a CR or LF alone has no place in them")
 ENDLESS_LINE = Status(421, "4.7.0", "Too much without an end of line, closing")
 
+#: For lines that are all bounded alike.
+NO_LONGER_LINES: Mapping[bytes, int] = {}
+
+_NUL, _LF, _CR = 0x00, 0x0A, 0x0D  # numbers are sought in bytes a lot faster than bytes of one octet
 _LINE_END = re.compile(rb"[\r\n]")
-_LONE_CR = re.compile(rb"\r[^\n]")  # faster than counting the pairs
+_LONE_CR = re.compile(rb"\r[^\n]")  # these two are faster than counting the pairs
+_LONE_LF = re.compile(rb"\n(?<!\r\n)")
 
 
 class LineBuffer:
@@ -39,7 +45,7 @@ class LineBuffer:
         return len(self._data) - self._start
 
     def feed(self, data: bytes) -> None:
-        self._data = self._data[self._start :] + data if self._start < len(self._data) else data
+        self._data = data if self.is_empty else self._data[self._start :] + data
         self._start = 0
         self.is_empty = not self._data
 
@@ -49,14 +55,28 @@ class LineBuffer:
             return b""
         return self._data[self._start : self._start + size]
 
-    def take_line(self, max_bytes: int) -> bytes | None:
+    def take_line(self, max_bytes: int, longer: Mapping[bytes, int] = NO_LONGER_LINES) -> bytes | None:
         """The next line without its CRLF, or None until it is complete.
 
-        Raises `PeerError` for a bad line (500), and for one that goes on for ever (421).
+        `longer` lists the lines that may have more bytes, by their first five in upper case. Raises `PeerError`
+        for a bad line (500), and for one that goes on for ever (421).
         """
+        data, start = self._data, self._start
+        if self._skipped_bytes is None and not self._searched_bytes:
+            end = data.find(b"\r\n", start, start + max_bytes + 2)
+            line = data[start:end]
+            if end >= 0 and _LF not in line and _CR not in line:  # as nearly always
+                self._start = end + 2
+                self.is_empty = end + 2 == len(data)
+                return line
+        return self._take_odd_line(max_bytes, longer)
+
+    def _take_odd_line(self, max_bytes: int, longer: Mapping[bytes, int]) -> bytes | None:
+        """The same for all lines: one that is long, bad or only begun."""
         if self._skipped_bytes is not None and not self._skip():
             return None
         data, start = self._data, self._start
+        max_bytes = longer.get(data[start : start + 5].upper(), max_bytes)
         match = _LINE_END.search(data, start + self._searched_bytes, start + max_bytes + 1)
         if match is None:
             if len(data) - start > max_bytes:
@@ -69,7 +89,7 @@ class LineBuffer:
             self._start = end + 2
             self.is_empty = end + 2 == len(data)
             return data[start:end]
-        if data[end] == 0x0D and end + 1 == len(data):
+        if data[end] == _CR and end + 1 == len(data):
             return None  # its LF may follow
         raise self._bad_line(BAD_LINE_END, end + 1)
 
@@ -123,16 +143,17 @@ class TextCheck:
         self.is_clean = True
         self.ends_in_cr = False  # decided by the byte that follows, or by the end of the text
 
-    def feed(self, text: bytes) -> None:
-        """Judges more text: no CR stands without its LF, and there are no more LFs than CRs."""
+    def feed(self, text: bytes, *, may_have_lone_cr: bool = True) -> None:
+        """Judges more text; who knows that each CR in it has its LF, or stands at its end, may say so."""
         if not text:
             return
-        if self.ends_in_cr and text[0] != 0x0A:
-            self.is_clean = False
-        pairs = self.ends_in_cr + text.count(b"\r")
-        self.ends_in_cr = text[-1] == 0x0D
-        pairs -= self.ends_in_cr
-        if text.count(b"\n") != pairs or _LONE_CR.search(text) or b"\0" in text:
+        start = 0
+        if self.ends_in_cr:
+            start = 1  # the LF there is no lone one
+            if text[0] != _LF:
+                self.is_clean = False
+        self.ends_in_cr = text[-1] == _CR
+        if _LONE_LF.search(text, start) or (may_have_lone_cr and _LONE_CR.search(text)) or _NUL in text:
             self.is_clean = False
 
     def finish(self) -> None:

@@ -96,7 +96,7 @@ class Clerk:
         if not status.is_success:
             self._report(events.MESSAGE_REFUSED, mail, status)
         elif mail.xsubmit.is_self:
-            self._mail = replace(mail, reverse_path=policy.reverse_path(self._session, mail))
+            self._mail = mail._replace(reverse_path=policy.reverse_path(self._session, mail))
         return status
 
     def check_recipient(self, rcpt: Rcpt) -> Status:

@@ -39,7 +39,11 @@ from masqmail.system import events
 #: After so many a client that floods us with commands lets the others have a turn.
 EVENTS_IN_A_ROW = 100
 
+#: A client's time is measured in so many parts; one that is silent may have a part more than it should.
+PARTS_OF_TIME = 4
+
 _TEXT = (Wait.DATA, Wait.CHUNK)
+_NOTHING = Wait.NOTHING  # named once: to look a member up in its Enum takes Python 3.11 as long as a call
 
 Errand = Callable[[], Awaitable[None]]
 
@@ -67,10 +71,9 @@ class Conversation:
         self._is_working = False  # in the midst of `go_on`
         self._is_busy = False  # an errand is under way, or the others have their turn: `go_on` does nothing
         self._errand: asyncio.Future[Errand | None] = self._loop.create_future()  # for the task; None is the end
-        self._has_replied = False  # and the client has its time anew
-        self._deadline = 0.0
+        self._has_time_anew = False  # the client
+        self._silent_parts = 0  # of its time
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = 0.0
 
     async def run(self) -> None:
         """Raises `NetError` when the connection breaks."""
@@ -78,6 +81,7 @@ class Conversation:
         events.emit(events.SESSION_STARTED, level=logging.DEBUG, session_id=session.id, client=session.client)
         try:
             self._stream.watch(self.go_on)
+            self._measure_time()
             self.go_on()
             while (errand := await self._errand) is not None:
                 self._errand = self._loop.create_future()
@@ -97,37 +101,38 @@ class Conversation:
                 messages=self._clerk.messages,
             )
 
+    # what is done at once
+
     def go_on(self) -> None:
-        """Does all that can be done now; called whenever something is new."""
+        """Reads, decides and replies, until it has to wait for somebody or it is the turn of others.
+
+        Called whenever something is new.
+        """
         if self._is_busy or self._is_working:
             return
         self._is_working = True
+        server, stream = self._server, self._stream
         try:
-            self._work()
+            left = EVENTS_IN_A_ROW
+            while left:
+                left -= 1
+                while (event := server.next_event()) is None:
+                    if server.output:
+                        self._write()
+                    if stream.is_full:
+                        self._send_task(self._drain)
+                        return
+                    if not self._read():
+                        return
+                self._handle(event)
+                if self._is_busy:
+                    return
+            self._is_busy = True
+            self._loop.call_soon(self._take_turn)
         except Exception as error:
             self._fail(error)
         finally:
             self._is_working = False
-
-    # what is done at once
-
-    def _work(self) -> None:
-        """Reads, decides and replies, until it has to wait for somebody or it is the turn of others."""
-        server, stream = self._server, self._stream
-        for _ in range(EVENTS_IN_A_ROW):
-            while (event := server.next_event()) is None:
-                if server.output:
-                    self._write()
-                if stream.is_full:
-                    self._send_task(self._drain)
-                    return
-                if not self._read():
-                    return
-            self._handle(event)
-            if self._is_busy:
-                return
-        self._is_busy = True
-        self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         if not self._errand.done():  # else we were cancelled meanwhile
@@ -137,32 +142,46 @@ class Conversation:
     def _write(self) -> None:
         """Sends the replies that have piled up."""
         if output := self._server.take_output():
+            self._has_time_anew = True
             self._stream.write(output)
-            self._has_replied = True
 
     def _read(self) -> bool:
         """Gives the machine what has arrived; false when there is nothing, or nothing may be read now."""
-        server, host = self._server, self._host
-        if self._commits:
-            if server.is_blocked or server.wait is Wait.NOTHING or host.is_stopping:
-                return False
-        elif host.is_stopping and host.must_end(server):
-            server.close(SHUTTING_DOWN)
-            self._write()
-        data: bytes | None = b""
-        if server.wait is not Wait.NOTHING:
-            try:
-                data = self._stream.take()
-            except NetError as failure:
-                if not self._commits:
-                    self._fail(failure)
-                return False
+        server, stream = self._server, self._stream
+        if self._host.is_stopping and not self._may_go_on():
+            return False
+        wait = server.wait
+        if wait is _NOTHING:
+            return self._end_of_input()
+        if self._commits and server.is_blocked:
+            return False
+        if not stream.is_readable:
+            return False
+        try:
+            data = stream.take()
+        except NetError as failure:
+            if not self._commits:
+                self._fail(failure)
+            return False
         if data:
+            if wait in _TEXT:
+                self._has_time_anew = True
             server.receive(data)
             return True
-        if data is None:
-            self._wait_for_client()
-        elif not self._commits:  # the end, on one side or the other
+        return data is not None and self._end_of_input()
+
+    def _may_go_on(self) -> bool:
+        """Whether more may be read while the program stops; else the client is told when nothing is owed to it."""
+        if self._commits:
+            return False
+        if self._host.must_end(self._server):
+            self._server.close(SHUTTING_DOWN)
+            self._write()
+        return True
+
+    def _end_of_input(self) -> bool:
+        """Nothing more is read, for one side has ended it; what is being stored is still answered."""
+        if not self._commits:
             self._send_task(None)
         return False
 
@@ -212,30 +231,22 @@ class Conversation:
 
     # time
 
-    def _wait_for_client(self) -> None:
-        """Sees to it that `_ring` is called when the client takes too long; most often a timer is set already.
+    def _measure_time(self) -> None:
+        """Looks now and then whether the client takes too long.
 
-        It has its time anew behind a reply and with each piece of text, not with the bytes of a command.
+        It has its time anew behind a reply and with each piece of text, not with the bytes of a command; and none
+        runs while it waits for us.
         """
-        wait = self._server.wait
-        if self._has_replied or wait in _TEXT:
-            self._has_replied = False
-            self._deadline = self._loop.time() + WAIT_SECONDS[wait]
-        if self._timer is not None and self._rings_at > self._deadline:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._rings_at = self._deadline
-            self._timer = self._loop.call_at(self._deadline, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._is_busy or self._commits:
-            return  # the client waits for us
-        if self._loop.time() < self._deadline:  # it was renewed since
-            self._wait_for_client()
+        if self._has_time_anew or self._is_busy or self._commits:
+            self._has_time_anew = False
+            self._silent_parts = 0
         else:
+            self._silent_parts += 1
+        if self._silent_parts >= PARTS_OF_TIME:
             self._fail(StreamTimeout("the client was silent for too long"))
+        else:
+            seconds = WAIT_SECONDS[self._server.wait] / PARTS_OF_TIME
+            self._timer = self._loop.call_later(seconds, self._measure_time)
 
     # what the task of the connection does
 
@@ -271,7 +282,7 @@ class Conversation:
             raise TlsFailure("there is no certificate any more")  # the configuration has changed since EHLO
         await self._stream.start_tls(context, server_side=True, timeout_seconds=WAIT_SECONDS[Wait.TLS])
         self._server.tls_started(self._clerk.tls_started(self._stream.tls))
-        self._has_replied = True
+        self._has_time_anew = True
 
     def _end(self) -> None:
         self._is_busy = True

@@ -20,9 +20,9 @@ from masqmail.settings import HostPort
 from masqmail.spool.intake import Origin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Session:
-    """One client. Over the Unix socket it has `credentials` and no `peer`.
+    """One client. Over the Unix socket it has `credentials` and no `peer`. Equal to none but itself.
 
     `helo_name` is what it calls itself, which proves nothing; `user` is who logged in, or empty.
     """

@@ -254,7 +254,7 @@ addresses = st.one_of(
 def test_the_short_way_for_plain_paths_comes_to_the_same_result(start: str, address: str, end: str) -> None:
     line = f"{start}{address}{end}".encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command_module, "_PLAIN_PATH", NOWHERE)
+        patch.setattr(command_module, "_PLAIN", NOWHERE)
         long_way = outcome(line)
     assert outcome(line) == long_way
 

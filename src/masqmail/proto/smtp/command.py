@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from masqmail.mail.address import MAX_PATH_BYTES, AddressError, Mailbox, scan_mailbox
 from masqmail.mail.envelope import Body, Recipient, Ret
@@ -71,8 +71,7 @@ class Hello:
         return self.verb is Verb.EHLO
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(NamedTuple):
     """MAIL. `size_bytes` is what the client estimates, None when it says nothing."""
 
     reverse_path: Mailbox | None
@@ -135,10 +134,10 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # What may stand in a trace field without quoting; names of computers in homes keep to no RFC.
 _HELO_NAME = re.compile(r"[A-Za-z0-9_.:\[\]!#$%&'*+/=?^`{|}~-]+")
 _SOURCE_ROUTE = re.compile(r"@[^@,:<> ]+(?:,@[^@,:<> ]+)*:(?=.)")  # RFC 5321 §4.1.2
-# The paths that nearly everybody writes, read at one go; all others take the long way, to the same result.
-_PLAIN_PATH = re.compile(
-    r"(FROM:|TO:)<(?=[^@]{1,64}@)((?>[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*))"
-    r"@((?>[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*))>",
+# What nearly everybody writes, read at one go; all other spellings take the long way, to the same result.
+_PLAIN = re.compile(
+    r"(MAIL FROM|RCPT TO):<(?=[^@]{1,64}@)((?>[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*))"
+    r"@((?>[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*))>( [ -~]*)?",
     re.ASCII,
 )
 _QUOTED_PATH = re.compile(r'<[^"<>]*"(?:[^"\\]|\\.)*"[^">]*>')
@@ -170,6 +169,13 @@ def parse_command(line: bytes, *, with_xsubmit: bool = False) -> Command:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise PeerError(SYNTAX_ERROR) from None
+    if (plain := _PLAIN.fullmatch(text)) is not None:
+        verb, local_part, domain, rest = plain.groups()
+        if len(local_part) + len(domain) + len("<@>") <= MAX_PATH_BYTES:
+            mailbox = Mailbox(local_part, domain)
+            if verb == "RCPT TO":
+                return _make_rcpt(mailbox, rest)
+            return _make_mail(mailbox, rest, _SUBMIT_PARAMETERS if with_xsubmit else _MAIL_PARAMETERS)
     if not text.isprintable() and _CONTROL.search(line):
         raise PeerError(SYNTAX_ERROR)
     name, _, arguments = text.rstrip(_BLANKS).partition(" ")
@@ -223,55 +229,48 @@ def _vrfy(arguments: str) -> Command:
 
 
 def _mail(arguments: str, known: frozenset[str] = _MAIL_PARAMETERS) -> Command:
-    reverse_path, rest = _read_path(arguments, "FROM:", BAD_REVERSE_PATH)
-    if not rest:
-        return _checked(Mail(reverse_path))
-    given = read.parse_parameters(rest)
+    path, rest = _split_path(arguments, "FROM:", BAD_REVERSE_PATH)
+    mail = _make_mail(_read_mailbox(path, BAD_REVERSE_PATH) if path else None, rest, known)
+    if mail.reverse_path is not None and mail.reverse_path.needs_smtputf8 and not mail.smtputf8:
+        raise PeerError(NEEDS_SMTPUTF8)
+    return mail
+
+
+def _make_mail(reverse_path: Mailbox | None, parameters: str | None, known: frozenset[str]) -> Mail:
+    if not parameters:
+        return Mail(reverse_path)
+    given = read.parse_parameters(parameters)
     read.refuse_others(given, known)
     if given.get("SMTPUTF8") is not None or given.get("AUTH", "") is None:  # RFC 6531 §3.4, RFC 4954 §5
         raise PeerError(BAD_ARGUMENTS)
-    return _checked(
-        Mail(
-            reverse_path,
-            size_bytes=read.read_size(given["SIZE"]) if "SIZE" in given else None,
-            body=read.read_body(given["BODY"]) if "BODY" in given else Body.SEVEN_BIT,
-            smtputf8="SMTPUTF8" in given,
-            ret=read.read_ret(given["RET"]) if "RET" in given else None,
-            envid=read.read_envid(given["ENVID"]) if "ENVID" in given else "",
-            xsubmit=read_xsubmit(given),
-        )
+    mail = Mail(
+        reverse_path,
+        size_bytes=read.read_size(given["SIZE"]) if "SIZE" in given else None,
+        body=read.read_body(given["BODY"]) if "BODY" in given else Body.SEVEN_BIT,
+        smtputf8="SMTPUTF8" in given,
+        ret=read.read_ret(given["RET"]) if "RET" in given else None,
+        envid=read.read_envid(given["ENVID"]) if "ENVID" in given else "",
+        xsubmit=read_xsubmit(given),
     )
-
-
-def _checked(mail: Mail) -> Mail:
-    if mail.reverse_path is not None and mail.reverse_path.needs_smtputf8 and not mail.smtputf8:
-        raise PeerError(NEEDS_SMTPUTF8)
-    if mail.reverse_path is not None and mail.xsubmit.is_self:
+    if reverse_path is not None and mail.xsubmit.is_self:
         raise _bad("XSELF goes with the null reverse-path")
     return mail
 
 
 def _rcpt(arguments: str) -> Command:
-    mailbox, rest = _read_path(arguments, "TO:", BAD_FORWARD_PATH)
-    if mailbox is None:
+    path, rest = _split_path(arguments, "TO:", BAD_FORWARD_PATH)
+    if not path:
         raise PeerError(BAD_FORWARD_PATH)
-    if not rest:
+    return _make_rcpt(_read_mailbox(path, BAD_FORWARD_PATH), rest)
+
+
+def _make_rcpt(mailbox: Mailbox, parameters: str | None) -> Rcpt:
+    if not parameters:
         return Rcpt(Recipient(mailbox))
-    given = read.parse_parameters(rest)
+    given = read.parse_parameters(parameters)
     read.refuse_others(given, _RCPT_PARAMETERS)
     notify = read.read_notify(given["NOTIFY"]) if "NOTIFY" in given else None
     return Rcpt(Recipient(mailbox, notify, read.read_orcpt(given["ORCPT"]) if "ORCPT" in given else ""))
-
-
-def _read_path(arguments: str, keyword: str, status: Status) -> tuple[Mailbox | None, str]:
-    """The mailbox between the angle brackets, None when they are empty, and the parameters behind them."""
-    plain = _PLAIN_PATH.match(arguments)
-    if plain is not None and plain[1] == keyword and (end := plain.end()) - len(keyword) <= MAX_PATH_BYTES:
-        rest = arguments[end:]
-        if not rest or rest[0] == " ":
-            return Mailbox(plain[2], plain[3]), rest
-    path, rest = _split_path(arguments, keyword, status)
-    return _read_mailbox(path, status) if path else None, rest
 
 
 def _split_path(arguments: str, keyword: str, status: Status) -> tuple[str, str]:

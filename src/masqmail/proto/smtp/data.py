@@ -9,7 +9,7 @@ from masqmail.proto.lines import TextCheck
 
 END_OF_DATA = b"\r\n.\r\n"
 _STUFFED = b"\r\n."
-_DOT = re.compile(rb"\r\n\.")  # twice as fast as `find`
+_ODD_CR = re.compile(rb"\r(?!\n(?!\.))")  # one before a dot, or a lone one
 
 
 class DataReader:
@@ -30,25 +30,27 @@ class DataReader:
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """More of the stream in; the text found and, once the text has ended, what follows it (else None)."""
         data = self._held + data
-        dot = _DOT.search(data)  # the end, or the first dot to take out
-        end = data.find(END_OF_DATA, dot.start()) if dot else -1
-        if dot and end >= 0:
+        odd = _ODD_CR.search(data)
+        first = odd.start() if odd else -1
+        end = data.find(END_OF_DATA, first) if odd else -1
+        is_plain = first == end  # nothing odd stands before the end
+        if end >= 0:
             self._held = b""
             self.is_end_doubtful = data[end - 1] == 0x0D if end else self._check.ends_in_cr
-            return self._take(data, end + 2, has_dots=dot.start() < end), data[end + len(END_OF_DATA) :]
+            return self._take(data, end + 2, is_plain), data[end + len(END_OF_DATA) :]
         stop = len(data) - _begun_end(data)
         self._held = data[stop:]
-        return self._take(data, stop, has_dots=dot is not None), None
+        return self._take(data, stop, is_plain), None
 
-    def _take(self, data: bytes, stop: int, *, has_dots: bool) -> bytes:
+    def _take(self, data: bytes, stop: int, is_plain: bool) -> bytes:
         """The text up to there, judged and without its dots."""
         text = data[:stop]
-        self._check.feed(text)
-        if has_dots:
+        if not is_plain:
             text = text.replace(_STUFFED, b"\r\n")
         if not self._has_text and text:
             self._has_text = True
-            return text[2:]
+            text = text[2:]
+        self._check.feed(text, may_have_lone_cr=not is_plain)
         return text
 
 

@@ -5,7 +5,7 @@ What the bytes mean is in `server`.
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 from masqmail.mail.status import Status
@@ -24,6 +24,8 @@ MAX_OWED_BYTES = 1 << 20
 
 _format = lru_cache(maxsize=64)(format_reply)  # most replies are always the same
 _END = End()
+# Named once: to look a member up in its Enum takes Python 3.11 as long as a call.
+_CHUNK, _TLS, _NOTHING = Wait.CHUNK, Wait.TLS, Wait.NOTHING
 
 
 class _Owed:
@@ -47,6 +49,7 @@ class Machine:
         #: The replies to send now; see `take_output`.
         self.output: list[bytes] = []
         self._trace = trace
+        self._put: Callable[[bytes], None] = partial(self._put_and_trace, trace) if trace else self.output.append
         self._lines = LineBuffer()
         self._events: deque[Event] = deque()
         self._asked: Event | None = None
@@ -66,9 +69,9 @@ class Machine:
 
     def receive(self, data: bytes) -> None:
         """Bytes from the client. After STARTTLS they belong to TLS, until `tls_started`."""
-        if self.wait is Wait.TLS:
+        if self.wait is _TLS:
             raise UsageError("these bytes belong to TLS")
-        if self.wait is not Wait.NOTHING:
+        if self.wait is not _NOTHING:
             self._lines.feed(data)
 
     def next_event(self) -> Event | None:
@@ -77,7 +80,7 @@ class Machine:
         while not events:
             if self._asked is not None:
                 return None
-            if self._lines.is_empty and self.wait is not Wait.CHUNK:  # a chunk may be empty, and is complete then
+            if self._lines.is_empty and self.wait is not _CHUNK:  # a chunk may be empty, and is complete then
                 return None
             if not self._readers[self.wait](self):
                 return None
@@ -121,11 +124,10 @@ class Machine:
         else:
             self._put(reply)
 
-    def _put(self, reply: bytes) -> None:
+    def _put_and_trace(self, trace: Trace, reply: bytes) -> None:
         self.output.append(reply)
-        if self._trace:
-            for line in reply.splitlines():
-                self._trace("S:", line)
+        for line in reply.splitlines():
+            trace("S:", line)
 
     def _challenge(self, data: bytes) -> None:
         """Goes on with a log-in, which is not traced."""

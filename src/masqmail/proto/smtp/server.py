@@ -71,6 +71,9 @@ MAX_DISCARDED_BYTES = 1 << 30  # ours: how much of a message that is too big we 
 #: What may be read while the verdict on an earlier message is to come: what makes up the next message.
 _READ_AHEAD = frozenset({b"MAIL ", b"RCPT ", b"DATA\r", b"BDAT ", b"RSET\r"})
 
+# Named once, as in `machine`.
+_READY, _COMMAND, _DATA = State.READY, Wait.COMMAND, Wait.DATA
+
 _LAST_WORDS = frozenset({ENDLESS_LINE, NOT_SMTP, BAD_CHUNK_SIZE})  # nothing behind these can be trusted
 
 
@@ -106,7 +109,8 @@ class Server(Machine):
                 self._reply(status)
             case Rcpt():
                 if status.is_success:
-                    self._open_transaction.recipients.append(asked.recipient)
+                    assert self._transaction is not None
+                    self._transaction.recipients.append(asked.recipient)
                     self.state = self._next
                 self._reply(status)
             case Begin():
@@ -153,24 +157,25 @@ class Server(Machine):
         return False
 
     def _read_command(self) -> bool:
-        lines, line = self._lines, b""
+        line: bytes | None = b""
         try:
-            start = lines.peek(5).upper()
-            if not start:
+            if self._owed and self._must_wait():
                 return False
-            if self._owed and (start not in _READ_AHEAD or self._owes_too_much()):
-                self._is_held = True
+            line = self._lines.take_line(MAX_LINE_BYTES, LONG_LINES)
+            if line is None:
                 return False
-            taken = lines.take_line(LONG_LINES.get(start, MAX_LINE_BYTES))
-            if taken is None:
-                return False
-            line = taken
             if self._trace:
                 self._trace("C:", traceable(line))
             self._obey(parse_command(line, with_xsubmit=self._offers.xsubmit))
         except PeerError as error:
-            self._refuse_line(line, error.status)
+            self._refuse_line(line or b"", error.status)
         return True
+
+    def _must_wait(self) -> bool:
+        """Whether the command that comes is held back until the verdicts on earlier messages are known."""
+        start = self._lines.peek(5).upper()
+        self._is_held = bool(start) and (start not in _READ_AHEAD or self._owes_too_much())
+        return self._is_held
 
     def _refuse_line(self, line: bytes, status: Status) -> None:
         """Answers what is no valid command, and loses patience at last."""
@@ -184,14 +189,14 @@ class Server(Machine):
             self._hang_up()
 
     def _obey(self, command: Command) -> None:
-        verb = command.verb
-        following = NEXT.get((self.state, verb))
-        self._next = following or self.state
+        state, verb = self.state, command.verb
+        following = NEXT.get((state, verb))
+        self._next = following or state
         match command:
             case Bdat():  # legal or not, its octets follow
-                self._obey_bdat(command, None if following else refusal(self.state, verb))
+                self._obey_bdat(command, None if following else refusal(state, verb))
             case _ if following is None:
-                self._reply(refusal(self.state, verb))
+                self._reply(refusal(state, verb))
             case Mail():
                 self._obey_mail(command)
             case Rcpt():
@@ -261,7 +266,7 @@ class Server(Machine):
             self._begin_chunks(self._chunk, status)
         elif status.is_success:
             self._open_transaction.is_kept = True
-            self.wait = Wait.DATA
+            self.wait = _DATA
             self._reply(START_INPUT)
         else:
             self._reply(status)
@@ -281,7 +286,7 @@ class Server(Machine):
         return True
 
     def _end_data(self, transaction: Transaction) -> None:
-        self.wait = Wait.COMMAND
+        self.wait = _COMMAND
         self._go_on()
         if (status := transaction.refusal) is None:
             self._complete(transaction)
@@ -430,7 +435,7 @@ class Server(Machine):
     def _go_on(self) -> None:
         """To where the command leads; between transactions there is none."""
         self.state = self._next
-        if self.state is State.READY:
+        if self.state is _READY:
             self._transaction = None
 
     def _complete(self, transaction: Transaction) -> None:
