@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -618,7 +617,7 @@ async def test_connections_that_fail_together_pause_the_next_hop_once() -> None:
 
 async def test_local_mail_that_is_queued_only_waits_for_a_flush() -> None:
     async with Assembly(rules(smarthost())).running() as daemon:
-        marked = replace(daemon.local("joe"), route_class=LOCAL_CLASS.marked(QUEUE_ONLY))
+        marked = daemon.local("joe")._replace(route_class=LOCAL_CLASS.marked(QUEUE_ONLY))
         await daemon.accept("m1", marked)
         await daemon.advance(HOUR)
         assert daemon.states() == [State.QUEUED]

@@ -1,5 +1,6 @@
 """What every spool does. A test file for one inherits `Conformance` and gives the fixture `spool`."""
 
+import asyncio
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
@@ -163,6 +164,13 @@ class Conformance:
         assert await events(spool, "m2") == []
         assert (await spool.counts()).recipients == 1
         assert await spool.classes() == {A: 1}
+
+    async def test_who_does_not_wait_is_told_that_a_message_is_stored_or_why_not(self, spool: Spool) -> None:
+        for expected in (type(None), SpoolError):  # the second time its queue ID is taken
+            told: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+            spool.accept_and_tell([message("m1")], told.set_result)
+            assert type(await told) is expected
+        assert await events(spool, "m1") == ["received"]
 
     async def test_a_message_has_recipients(self, spool: Spool) -> None:
         with pytest.raises(SpoolError):

@@ -13,7 +13,7 @@ from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Body, Envelope, Notify, Recipient, Ret
 from masqmail.mail.header import split_fields
 from masqmail.mail.status import Status
-from masqmail.spool.api import Kind, NewMessage, SpoolBroken, SpoolFull
+from masqmail.spool.api import Kind, NewMessage, SpoolBroken, SpoolFull, Tell
 from masqmail.spool.intake import (
     HEADER_MAX_BYTES,
     HeaderFacts,
@@ -326,11 +326,14 @@ class SlowSpool(SpoolDouble):
 
     def __init__(self) -> None:
         super().__init__()
-        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked: list[Tell] = []
 
-    def accept(self, messages: Sequence[NewMessage]) -> asyncio.Future[None]:  # type: ignore[override]
+    def accept_and_tell(self, messages: Sequence[NewMessage], tell: Tell) -> None:
         self.messages += messages
-        return self.answer
+        self.asked.append(tell)
+
+    def answer(self, error: Exception | None = None) -> None:
+        self.asked.pop()(error)
 
 
 async def turns() -> None:
@@ -344,8 +347,7 @@ async def test_a_message_is_ours_when_the_spool_says_so_and_needs_no_task_to_wai
     finished = desk.open().finish()
     await turns()
     assert (asyncio.all_tasks(), finished.done(), desk.events) == (tasks, False, [])
-    spool.answer.set_result(None)
-    await turns()
+    spool.answer()
     assert finished.result() == spool.messages[0].queue_id
     assert [event["queue_id"] for event in desk.events] == [finished.result()]
 
@@ -353,18 +355,17 @@ async def test_a_message_is_ours_when_the_spool_says_so_and_needs_no_task_to_wai
 async def test_a_message_is_stored_and_told_though_nobody_waits_for_it_any_more() -> None:
     desk = Desk(spool := SlowSpool())
     desk.open().finish().cancel()
-    spool.answer.set_result(None)
-    await turns()
+    spool.answer()
     assert len(desk.events) == 1
 
 
 @pytest.mark.parametrize("is_awaited", [True, False])
 @pytest.mark.parametrize(
     ("failure", "raised"),
-    [(SpoolFull(), Refused), (SpoolBroken("fsync"), SpoolBroken), (None, asyncio.CancelledError)],
+    [(SpoolFull(), Refused), (SpoolBroken("fsync"), SpoolBroken)],
 )
 async def test_what_the_spool_did_not_take_is_forgotten(
-    failure: Exception | None, raised: type[BaseException], is_awaited: bool
+    failure: Exception, raised: type[Exception], is_awaited: bool
 ) -> None:
     desk = Desk(spool := SlowSpool())
     incoming = desk.open()
@@ -372,11 +373,7 @@ async def test_what_the_spool_did_not_take_is_forgotten(
     finished = incoming.finish()
     if not is_awaited:
         finished.cancel()
-    if failure:
-        spool.answer.set_exception(failure)
-    else:
-        spool.answer.cancel()
-    await turns()
+    spool.answer(failure)
     assert (spool.bodies[0].is_discarded, desk.events) == (True, [])
     with pytest.raises(raised if is_awaited else asyncio.CancelledError):
         await finished

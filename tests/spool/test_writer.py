@@ -109,11 +109,13 @@ def keep(
     effect: Effect = Effect.FIRM,
     *,
     size_bytes: int = 1,
-    on_failure: Callable[[], None] | None = None,
+    on_failure: Callable[[object], None] | None = None,
     is_owed: bool = True,
 ) -> asyncio.Future[None]:
     """Asks for something small, with others."""
-    return writer.submit_joint(add_all, item, effect, size_bytes=size_bytes, on_failure=on_failure, is_owed=is_owed)
+    future, tell = writer.future()
+    writer.submit_joint(add_all, item, effect, tell, size_bytes=size_bytes, on_failure=on_failure, is_owed=is_owed)
+    return future
 
 
 def keep_alone(writer: Writer, item: object) -> asyncio.Future[None]:
@@ -214,7 +216,7 @@ async def test_a_group_that_fails_is_undone_in_the_thread_and_each_is_done_alone
 async def test_a_bad_share_fails_alone_and_is_told_so_in_the_thread(writer: Writer, database: FakeDatabase) -> None:
     database.bad = 2
     told: list[threading.Thread] = []
-    futures = [keep(writer, n, on_failure=lambda: told.append(threading.current_thread())) for n in (1, 2, 3)]
+    futures = [keep(writer, n, on_failure=lambda _: told.append(threading.current_thread())) for n in (1, 2, 3)]
     assert await results(*futures) == [type(None), SpoolError, type(None)]
     assert database.kept == [1, 3]
     assert [thread.name for thread in told] == ["spool"]
@@ -265,6 +267,19 @@ async def test_what_has_gathered_when_the_spool_breaks_is_refused(writer: Writer
 # the end
 
 
+async def test_who_fails_to_take_an_answer_keeps_nobody_from_theirs(writer: Writer) -> None:
+    def fail(error: Exception | None) -> None:
+        raise RuntimeError("who cares")
+
+    loop, faults = asyncio.get_running_loop(), []
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    writer.submit_joint(add_all, 1, Effect.FIRM, fail, size_bytes=1)
+    await keep(writer, 2)
+    loop.set_exception_handler(handler)
+    assert [str(fault) for fault in faults] == ["who cares"]
+
+
 async def test_closing_serves_what_was_asked_for_before(writer: Writer, database: FakeDatabase) -> None:
     database.may_commit.clear()
     carried = keep(writer, 1)
@@ -272,12 +287,12 @@ async def test_closing_serves_what_was_asked_for_before(writer: Writer, database
     gathered = keep(writer, 2)
     closed = asyncio.ensure_future(writer.close())
     await turns()
-    late: list[None] = []
-    refused = keep(writer, 3, on_failure=lambda: late.append(None))
+    late: list[object] = []
+    refused = keep(writer, 3, on_failure=late.append)
     database.may_commit.set()
     assert await results(carried, gathered, refused) == [type(None), type(None), SpoolError]
     await closed
-    assert (database.kept, late) == ([1, 2], [None])
+    assert (database.kept, late) == ([1, 2], [3])
     assert database.calls[-1] == ("close", False)
     await writer.close()  # harmless
 

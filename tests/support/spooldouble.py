@@ -1,11 +1,12 @@
 """A spool that only receives: what the intake and the pickup folder need of one, in memory."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from masqmail.mail.envelope import Envelope
 from masqmail.routing.route import LOCAL_ROUTE, RouteClass
-from masqmail.spool.api import NewMessage, NewRecipient, SpoolFull, TargetKind
+from masqmail.spool.api import NewMessage, NewRecipient, SpoolFull, TargetKind, Tell
 from masqmail.spool.intake import HeaderFacts, Resolution
 
 
@@ -31,7 +32,7 @@ class Body:
 
 
 class SpoolDouble:
-    """Keeps what it accepts in `messages`. `failure` is raised by the next `accept`."""
+    """Keeps what it accepts in `messages`. `failure` is what the next `accept_and_tell` tells."""
 
     def __init__(self, capacity: int = 1 << 40) -> None:
         self.messages: list[NewMessage] = []
@@ -47,10 +48,10 @@ class SpoolDouble:
     def has_room(self, size_bytes: int) -> bool:
         return size_bytes <= self._capacity
 
-    async def accept(self, messages: Sequence[NewMessage]) -> None:
-        if self.failure:
-            raise self.failure
-        self.messages += messages
+    def accept_and_tell(self, messages: Sequence[NewMessage], tell: Tell) -> None:
+        if self.failure is None:
+            self.messages += messages
+        asyncio.get_running_loop().call_soon(tell, self.failure)
 
     async def find(self, queue_id: str) -> NewMessage | None:
         return next((message for message in self.messages if message.queue_id == queue_id), None)

@@ -59,10 +59,18 @@ class Resolver:
         if rules.archive_to is not None and facts.kind is Kind.MAIL:
             self._add_archive(rules.archive_to, found, facts, message, marks)
         recipients = list(found.values())
-        reports = self._reports(envelope, facts, recipients, expanded)
-        classes = {item.route_class for item in recipients if item.state is State.QUEUED}
-        for report in reports:
-            classes.update(item.route_class for item in report.recipients if item.state is State.QUEUED)
+        failed: list[NewRecipient] = []
+        classes: set[RouteClass] = set()
+        for item in recipients:
+            if item.state is State.QUEUED:
+                classes.add(item.route_class)
+            elif item.state is State.FAILED:
+                failed.append(item)
+        reports: list[NewMessage] = []
+        if failed or expanded:
+            reports = self._reports(envelope, facts, failed, expanded)
+            for report in reports:
+                classes.update(item.route_class for item in report.recipients if item.state is State.QUEUED)
         self._on_classes(classes)
         return Resolution(recipients, reports)
 
@@ -92,16 +100,15 @@ class Resolver:
         expansion = expand(archive, self._directory.book())
         for key, resolved in self._directory.targets(Recipient(archive, Notify.NEVER), expansion, message, marks):
             if resolved.state is State.QUEUED:
-                found.setdefault(key, replace(resolved, reported=False))
+                found.setdefault(key, resolved._replace(reported=False))
             else:
                 emit(ALIAS_FAULTY, level=WARNING, reason=f"archive_to: {resolved.reason}", queue_id=facts.queue_id)
 
     def _reports(
         self, envelope: Envelope, facts: HeaderFacts, recipients: list[NewRecipient], expanded: list[Recipient]
     ) -> list[NewMessage]:
-        failed = [self._reporter.about_new(item) for item in recipients if item.state is State.FAILED]
-        if not failed and not expanded:
-            return []  # as nearly always
+        """About recipients that failed, and those that an alias has expanded."""
+        failed = [self._reporter.about_new(item) for item in recipients]
         done = [self._reporter.about_path(item, RECIPIENT_OK.with_text("Expanded by an alias")) for item in expanded]
         subject = Subject.of_new(envelope, facts)
         made = (
@@ -121,7 +128,7 @@ def _merged(first: NewRecipient, second: NewRecipient) -> NewRecipient:
     """One copy for two recipients of the envelope; whatever either asked to be told is told."""
     if first.notify == second.notify:
         return first
-    return replace(first, notify=asked_of(first.notify) | asked_of(second.notify))
+    return first._replace(notify=asked_of(first.notify) | asked_of(second.notify))
 
 
 def _bad(text: str) -> NewRecipient:

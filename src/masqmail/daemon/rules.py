@@ -1,8 +1,9 @@
 """What today's configuration says, in the form the daemon asks it. A reload swaps the whole object."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from masqmail.delivery.job import LocalMethod, Mailstore
 from masqmail.mail.address import Mailbox
 from masqmail.routing.decide import Classifier
 from masqmail.routing.local import LocalDomains
@@ -16,7 +17,8 @@ class Rules:
     """Routes in file order with what policy needs beside them.
 
     `next_hops` has the smarthosts of each smarthost route. `postmaster` is who gets the postmaster's mail.
-    `connections` has how many a route may open to one next hop, where that is not one.
+    `connections` has how many a route may open to one next hop, where that is not one. `mailbox_of` says how a
+    local user gets mail.
     `asks_for_from` says whether any route has a condition on the From field. `classifier` remembers the classes it
     found, and goes with the rules it found them by.
     """
@@ -33,22 +35,20 @@ class Rules:
     archive_to: Mailbox | None = None
     saves_envelope_to: bool = False
     connections: Mapping[str, int] = field(default_factory=dict)
+    mailbox_of: Callable[[str], Mailstore] = lambda user: Mailstore(LocalMethod.MBOX)
 
+    mark: str = field(init=False)  # of new recipients, and of those that wait again
     by_name: Mapping[str, Route] = field(init=False)
     asks_for_from: bool = field(init=False)
     classifier: Classifier = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mark", "" if self.sends_at_once else QUEUE_ONLY)
         object.__setattr__(self, "by_name", {route.name: route for route in self.routes})
         conditions = [route.conditions for route in self.routes]
         asks = any(item.from_headers or item.not_from_headers for item in conditions)
         object.__setattr__(self, "asks_for_from", asks)
         object.__setattr__(self, "classifier", Classifier(self.routes, self.generation))
-
-    @property
-    def mark(self) -> str:
-        """What new recipients, and those that wait again, are marked with."""
-        return "" if self.sends_at_once else QUEUE_ONLY
 
     def max_connections(self, route: str) -> int:
         """How many lanes may work on one next hop of a route at the same time."""

@@ -8,7 +8,7 @@ link changed, a pause ended, somebody flushed; one timer sleeps until the earlie
 
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -72,7 +72,7 @@ class Scheduler:
         self._clock = clock
         self._usable = UsableClock(spool, clock)
         self._classes: set[RouteClass] = set()
-        self._unable: set[RouteClass] = set()  # those that could not go when last asked, until something changes …
+        self._unable: set[RouteClass] = set()  # those of them that could not go when asked, until something changes …
         self._unable_until = math.inf  # … or a pause ends
         self._woken: dict[str, _Wake] = {}
         self._lanes: dict[LaneKey, Lane] = {}
@@ -89,8 +89,10 @@ class Scheduler:
 
     # --- what others tell it
 
-    def note_classes(self, classes: Iterable[RouteClass]) -> None:
+    def note_classes(self, classes: Collection[RouteClass]) -> None:
         """There are recipients of these classes that may be due."""
+        if not self._lanes and self._unable.issuperset(classes) and self._clock.boottime() < self._unable_until:
+            return  # as always while we are offline
         noted = set(classes)
         is_known = noted <= self._classes
         self._classes |= noted
@@ -342,6 +344,7 @@ class Scheduler:
     async def _unmark(self, marked: RouteClass) -> None:
         """Lets the recipients of a class go that waited for somebody to flush."""
         self._classes.discard(marked)
+        self._unable.discard(marked)
         free = marked.unmarked()
         self._classes.add(free)
         with anyio.CancelScope(shield=True):

@@ -48,6 +48,8 @@ def fix_header(header: bytes, submission: Submission, names: Iterable[bytes] | N
     `field_names`, from a caller who has them.
     """
     found = set(field_names(header) if names is None else names)
+    if is_complete(found):
+        return header
     if not found.isdisjoint(REMOVED):
         header = join_fields(field for field in split_fields(header) if field.name.encode() not in REMOVED)
         found -= REMOVED
@@ -56,6 +58,11 @@ def fix_header(header: bytes, submission: Submission, names: Iterable[bytes] | N
     if found >= _USUAL:
         return header
     return header + join_fields(_missing(found, "", submission))
+
+
+def is_complete(names: Collection[bytes]) -> bool:
+    """Whether `fix_header` would change nothing in a header section with these fields, as nearly always."""
+    return _USUAL.issubset(names) and REMOVED.isdisjoint(names) and b"\nresent-" not in b"\n".join((b"", *names))
 
 
 def header_recipients(header: bytes) -> tuple[tuple[Mailbox, ...], tuple[str, ...]]:

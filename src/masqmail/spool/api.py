@@ -9,12 +9,12 @@ Some changes do no harm when they are lost: `lease`, `begin`, `advance`, `reclas
 survive the death of the process like all others, but a power failure only when a later change was synced.
 """
 
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Body, Notify, Ret
@@ -52,8 +52,7 @@ class TargetKind(Enum):
     FILE = "file"  # "/path" (mbox) or "/path/" (Maildir), from an alias file
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecipient:
+class NewRecipient(NamedTuple):
     """One recipient of a message to accept; its alias expansion is done.
 
     `target` is an address, a user name, "|command" or a path, by `kind`; `original` the address that was
@@ -89,8 +88,7 @@ class BodyWriter(Protocol):
         """Forgets the body; harmless after `accept`."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A message to accept. `header` is its whole header section with the trace field, each line ending in CRLF.
 
     `body` is all behind the blank line. The message as sent is header, CRLF, body (`size_bytes` counts it).
@@ -217,8 +215,7 @@ class Record:
     warned: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """One line of what happened to a message. `event` is "received", "delivered", "deferred", "failed", …"""
 
     at: datetime
@@ -270,6 +267,10 @@ class Selection:
     owner_uid: int | None = None
 
 
+#: Hears that something is on stable storage, or why it is not and nothing of it was stored.
+Tell = Callable[[Exception | None], None]
+
+
 class Spool(Protocol):
     """The durable queue."""
 
@@ -281,6 +282,9 @@ class Spool(Protocol):
 
     def accept(self, messages: Sequence[NewMessage]) -> Awaitable[None]:
         """Stores messages and their recipients, all or none. Raises `SpoolFull` or `SpoolBroken`."""
+
+    def accept_and_tell(self, messages: Sequence[NewMessage], tell: Tell) -> None:
+        """The same, for who has many on the way: `tell` is called when it is done, in the event loop."""
 
     # sending
     def lease(

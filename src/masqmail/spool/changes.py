@@ -86,11 +86,13 @@ def stored_recipient(id: int, recipient: NewRecipient) -> StoredRecipient:
     )
 
 
-def accepted_entries(message: NewMessage) -> Iterator[HistoryEntry]:
-    """The history of a message that is accepted: "received" comes first."""
-    size, sender = message_size(message), show_path(message.reverse_path)
-    text = f"{size} bytes from {sender}, handed in by {message.received_from}"
-    yield HistoryEntry(message.received_at, message.queue_id, "received", text=text)
+def received_text(message: NewMessage, size_bytes: int) -> str:
+    """What the history says when a message is accepted: its line "received"."""
+    return f"{size_bytes} bytes from {show_path(message.reverse_path)}, handed in by {message.received_from}"
+
+
+def unqueued_entries(message: NewMessage) -> Iterator[HistoryEntry]:
+    """The history of recipients that do not simply wait when their message is accepted; behind "received"."""
     for recipient in message.recipients:
         if recipient.state is not State.QUEUED:
             yield HistoryEntry(

@@ -8,19 +8,18 @@ from typing import Any
 from masqmail.spool import history
 from masqmail.spool.api import HistoryEntry, NewMessage, Record, SpoolError
 from masqmail.spool.bodies import NewBody
-from masqmail.spool.changes import accepted_entries, is_allowed, message_size, recorded_entry, settled
+from masqmail.spool.changes import is_allowed, message_size, received_text, recorded_entry, settled, unqueued_entries
 from masqmail.spool.database import Database
 from masqmail.spool.rows import (
     MAX_RECIPIENTS,
+    POSITION_BITS,
     STATE,
     Row,
     id_list,
-    id_range,
     message_key,
     optional_stamp,
     stamp,
     storable,
-    write_entry,
     write_message,
     write_recipient,
     write_status,
@@ -36,50 +35,81 @@ _Custody = tuple[str, int, bool]
 
 def accept(db: Database, shares: Sequence[Sequence[NewMessage]]) -> None:
     """Writes messages with their bodies, recipients and first lines of history."""
-    number, size_bytes = 0, 0
+    rows = _Rows(db)
     for message in chain.from_iterable(shares):
         if not message.recipients:
             raise SpoolError(f"the message {message.queue_id} has no recipients")
-        received, *others = accepted_entries(message)
-        key = db.next_number()
-        db.inserts.add(history.SQL["add"], write_entry(key, received))
-        if others:
-            history.add(db, others)
+        key, size, at = db.next_number(), message_size(message), stamp(message.received_at)
+        rows.received.append((key, at, message.queue_id, storable(received_text(message, size))))
+        is_ended = True
         for recipient in message.recipients:
-            if not recipient.state.is_ended:
-                number += 1
-                size_bytes += _store(db, key, message)
+            if recipient.state is not State.QUEUED:
+                is_ended = _tell_unqueued(db, message)
                 break
-        else:
-            if isinstance(message.body, NewBody):
-                db.after_commit.append(message.body.remove)
-    db.tally.add_messages(number, size_bytes)
+            is_ended = False
+        if not is_ended:
+            rows.add(key, message, size, at)
+        elif isinstance(message.body, NewBody):
+            db.after_commit.append(message.body.remove)
+    rows.write()
 
 
-def _store(db: Database, key: int, message: NewMessage) -> int:
-    """Writes the rows of a message; returns its size."""
-    if len(message.recipients) > MAX_RECIPIENTS:
-        raise SpoolError(f"{len(message.recipients)} recipients are too many for one message")
-    size, touched = message_size(message), stamp(message.received_at)
-    db.inserts.add(SQL["add_message"], write_message(key, message, size))
-    first, _ = id_range(key)
-    for id, recipient in enumerate(message.recipients, first):
-        number = db.classes.number(recipient.route_class)
-        row = write_recipient(id, number, touched, db.classes.usable_seconds(number), recipient)
-        db.inserts.add(SQL["add_recipient"], row)
-        db.tally.add(number, recipient.state)
-    db.inserts.add(SQL["add_content"], (key, message.header, _body_in_row(db, message)))
-    return size
+def _tell_unqueued(db: Database, message: NewMessage) -> bool:
+    """Writes the history of recipients that do not simply wait; says whether all of them have ended."""
+    history.add(db, unqueued_entries(message))
+    return all(recipient.state.is_ended for recipient in message.recipients)
 
 
-def _body_in_row(db: Database, message: NewMessage) -> object:
-    """The body of a message as its row has it; None when it becomes a file with this transaction."""
-    if isinstance(message.body, NewBody):
-        body = message.body.in_row
-        if body is None:
-            db.new_files.append((message.body, message.queue_id))
-        return body
-    return message.body
+class _Rows:
+    """The rows of messages that are accepted together, table by table."""
+
+    def __init__(self, db: Database) -> None:
+        self.received: list[Row] = []  # lines of history
+        self._db = db
+        self._messages: list[Row] = []
+        self._recipients: list[Row] = []
+        self._contents: list[Row] = []
+        self._size_bytes = 0
+
+    def add(self, key: int, message: NewMessage, size_bytes: int, at: int) -> None:
+        """Adds a message with its recipients."""
+        if len(message.recipients) > MAX_RECIPIENTS:
+            raise SpoolError(f"{len(message.recipients)} recipients are too many for one message")
+        db, classes = self._db, self._db.classes
+        for id, recipient in enumerate(message.recipients, key << POSITION_BITS):
+            number = classes.number(recipient.route_class)
+            self._recipients.append(write_recipient(id, number, at, classes.usable_seconds(number), recipient))
+            db.tally.add(number, recipient.state)
+        body: object = message.body
+        if isinstance(body, NewBody):
+            content = body.in_row
+            if content is None:
+                db.new_files.append((body, message.queue_id))
+            body = content
+        self._messages.append(write_message(key, message, size_bytes, at))
+        self._contents.append((key, message.header, body))
+        self._size_bytes += size_bytes
+
+    def write(self) -> None:
+        """Has them written with this transaction."""
+        inserts = self._db.inserts
+        inserts.add(SQL["add_received"], self.received)
+        inserts.add(SQL["add_message"], self._messages)
+        inserts.add(SQL["add_recipient"], self._recipients)
+        inserts.add(SQL["add_content"], self._contents)
+        self._db.tally.add_messages(len(self._messages), self._size_bytes)
+
+
+def drop(messages: Sequence[NewMessage]) -> None:
+    """Removes the bodies of messages that were not accepted."""
+    for message in messages:
+        if isinstance(message.body, NewBody):
+            message.body.remove()
+
+
+def drop_reports(share: tuple[Sequence[Record], Sequence[NewMessage]]) -> None:
+    """The same for what was not recorded."""
+    drop(share[1])
 
 
 def record(db: Database, shares: Sequence[tuple[Sequence[Record], Sequence[NewMessage]]]) -> None:

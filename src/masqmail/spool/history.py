@@ -16,8 +16,7 @@ _TRIMMED_LINES = 1000
 
 def add(db: Database, entries: Iterable[HistoryEntry]) -> None:
     """Writes lines of history, in this order."""
-    for entry in entries:
-        db.inserts.add(SQL["add"], write_entry(db.next_number(), entry))
+    db.inserts.add(SQL["add"], [write_entry(db.next_number(), entry) for entry in entries])
 
 
 def read(db: Database, queue_id: str, limit: int) -> list[HistoryEntry]:

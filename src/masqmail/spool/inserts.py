@@ -7,6 +7,7 @@ statement.
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache
 from itertools import chain
 
@@ -23,9 +24,9 @@ class Inserts:
         self._connection = connection
         self._waiting: defaultdict[str, list[Row]] = defaultdict(list)
 
-    def add(self, statement: str, row: Row) -> None:
-        """Keeps a row for an INSERT of one row."""
-        self._waiting[statement].append(row)
+    def add(self, statement: str, rows: Iterable[Row]) -> None:
+        """Keeps rows for an INSERT of one row."""
+        self._waiting[statement] += rows
 
     def write(self) -> None:
         """Writes what was added, in that order within each table."""

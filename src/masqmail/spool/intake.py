@@ -16,7 +16,7 @@ from masqmail.mail.address import Mailbox, show_path
 from masqmail.mail.envelope import Body, Envelope, Notify, Recipient
 from masqmail.mail.header import field_names, split_fields
 from masqmail.mail.status import MAIL_LOOP, MESSAGE_TOO_BIG, STORAGE_FULL, Status
-from masqmail.mail.submission import Submission, fix_header, from_mailboxes, header_recipients
+from masqmail.mail.submission import Submission, fix_header, from_mailboxes, header_recipients, is_complete
 from masqmail.mail.trace import count_hops, received_field
 from masqmail.spool.api import BodyWriter, Kind, NewMessage, NewRecipient, Spool, SpoolFull
 from masqmail.spool.queueid import QueueIds
@@ -176,6 +176,21 @@ class Intake:
 class Incoming:
     """One message on its way in. The first reason to refuse it is remembered and the rest of it ignored."""
 
+    __slots__ = (
+        "_body",
+        "_header",
+        "_intake",
+        "_is_ascii",
+        "_judged",
+        "_limit",
+        "_refusal",
+        "_request",
+        "_settings",
+        "_size",
+        "_tail",
+        "_unread",
+    )
+
     def __init__(self, intake: Intake, request: _Request) -> None:
         self._intake = intake
         self._request = request
@@ -183,7 +198,7 @@ class Incoming:
         self._limit = intake.settings.max_message_size_bytes
         self._refusal: Status | None = None
         self._size = 0
-        self._unread = bytearray()  # the header section until its end is found
+        self._unread: bytes | bytearray = b""  # the header section until its end is found
         self._judged = 0  # how much of it is known to be complete lines of fields
         self._header: bytes | None = None
         self._body: BodyWriter | None = None
@@ -199,7 +214,11 @@ class Incoming:
         if self._size > self._limit:
             self._refuse(MESSAGE_TOO_BIG.with_text(f"Message too big, {self._limit} bytes are allowed"))
         elif self._header is None:
-            self._unread += chunk
+            if not self._unread:
+                self._unread = chunk  # most often all of it
+            else:
+                self._unread = _as_bytearray(self._unread)
+                self._unread += chunk
             if b"\n" in chunk:
                 self._judge_lines()
             if len(self._unread) > HEADER_MAX_BYTES:
@@ -216,35 +235,28 @@ class Incoming:
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             message, reports = self._complete()
-            stored = self._intake.spool.accept([message, *reports])
-            if not isinstance(stored, asyncio.Future):
-                stored = asyncio.ensure_future(stored)
+            self._intake.spool.accept_and_tell([message, *reports], partial(self._stored, done, message))
         except Exception as error:
             self._give_up(done, error)
-        else:
-            stored.add_done_callback(partial(self._stored, done, message))
         return done
 
-    def _stored(self, done: asyncio.Future[str], message: NewMessage, stored: asyncio.Future[None]) -> None:
+    def _stored(self, done: asyncio.Future[str], message: NewMessage, error: Exception | None) -> None:
         """The spool has answered."""
-        if stored.cancelled():
-            self.discard()
-            done.cancel()
-        elif error := stored.exception():
+        if error is not None:
             self._give_up(done, error)
-        else:
-            if not done.done():  # else whoever waited was cancelled
-                done.set_result(message.queue_id)
-            self._intake.on_received(
-                queue_id=message.queue_id,
-                reverse_path=show_path(message.reverse_path),
-                recipients=len(message.recipients),
-                size_bytes=self._size,
-                received_from=message.received_from,
-                protocol=message.protocol,
-            )
+            return
+        if not done.done():  # else whoever waited was cancelled
+            done.set_result(message.queue_id)
+        self._intake.on_received(
+            queue_id=message.queue_id,
+            reverse_path=show_path(message.reverse_path),
+            recipients=len(message.recipients),
+            size_bytes=self._size,
+            received_from=message.received_from,
+            protocol=message.protocol,
+        )
 
-    def _give_up(self, done: asyncio.Future[str], error: BaseException) -> None:
+    def _give_up(self, done: asyncio.Future[str], error: Exception) -> None:
         self.discard()
         if not done.done():
             done.set_exception(Refused(STORAGE_FULL) if isinstance(error, SpoolFull) else error)
@@ -268,7 +280,7 @@ class Incoming:
         end = self._judged
         body_start = line_end if unread[end:line_end] == b"\r\n" else end
         self._header, rest = bytes(unread[:end]), bytes(unread[body_start:])
-        self._unread = bytearray()
+        self._unread = b""
         if len(self._header) > HEADER_MAX_BYTES:
             self._refuse(HEADER_TOO_BIG)
         elif rest:
@@ -286,13 +298,14 @@ class Incoming:
 
     def _refuse(self, status: Status) -> None:
         self._refusal = status
-        self._unread = bytearray()
+        self._unread = b""
         self.discard()
 
     def _end_lines(self) -> bytes:
         """Ends the last line with CRLF where it was not, and returns the header section."""
         if self._header is None:
             if self._unread and not self._unread.endswith(b"\r\n"):
+                self._unread = _as_bytearray(self._unread)
                 self._unread += b"\r\n"
                 self._judge_lines()
             if self._header is None:
@@ -306,29 +319,29 @@ class Incoming:
         header = self._end_lines()
         if self._refusal:
             raise Refused(self._refusal)
-        request = self._request
+        intake, request, settings, body = self._intake, self._request, self._settings, self._body
         names = field_names(header)
-        if count_hops(names) > self._settings.max_hops:
+        if count_hops(names) > settings.max_hops:
             raise Refused(MAIL_LOOP)
-        now = self._intake.clock.now()
-        queue_id = request.queue_id or self._intake.queue_ids.new(now)
+        now = intake.clock.now()
+        queue_id = request.queue_id or intake.queue_ids.new(now)
         envelope = request.envelope
         bad_recipients: tuple[str, ...] = ()
         if request.header_recipients:
             named, bad_recipients = header_recipients(header)
             envelope = replace(envelope, recipients=_with_named(envelope.recipients, named, request.header_notify))
         if envelope.reverse_path and not envelope.reverse_path.domain:  # a user of this host
-            reverse_path = envelope.reverse_path.with_domain(self._settings.host_name)
+            reverse_path = envelope.reverse_path.with_domain(settings.host_name)
             envelope = replace(envelope, reverse_path=reverse_path)
         header = self._with_trace(header, names, envelope, queue_id, now)
-        self._size = len(header) + 2 + (self._body.size_bytes if self._body else 0)  # as it is stored from here on
+        self._size = len(header) + 2 + (body.size_bytes if body else 0)  # as it is stored from here on
         facts = HeaderFacts(
             queue_id, header, self._size, now, request.origin, request.kind, request.queue_only, bad_recipients
         )
-        resolution = self._intake.resolve(envelope, facts)
-        if not resolution.recipients:
+        recipients, reports = intake.resolve(envelope, facts)
+        if not recipients:
             raise Refused(NO_RECIPIENTS)
-        return self._message(facts, envelope, resolution.recipients), resolution.reports
+        return self._message(facts, envelope, recipients), reports
 
     def _with_trace(
         self, header: bytes, names: Sequence[bytes], envelope: Envelope, queue_id: str, now: datetime
@@ -336,7 +349,7 @@ class Incoming:
         """The header section as it is stored: completed if it is new, our trace field on top."""
         origin, host_name = self._request.origin, self._settings.host_name
         local_time = self._intake.local_time(now)  # RFC 5322 §3.3 wants local time
-        if origin.is_submission:
+        if origin.is_submission and not is_complete(names):
             originator = envelope.reverse_path or (Mailbox(origin.user, host_name) if origin.user else None)
             submission = Submission(originator, self._request.full_name, local_time, queue_id, host_name)
             header = fix_header(header, submission, names)
@@ -367,6 +380,10 @@ class Incoming:
             smtputf8=envelope.smtputf8,
             kind=facts.kind,
         )
+
+
+def _as_bytearray(data: bytes | bytearray) -> bytearray:
+    return data if isinstance(data, bytearray) else bytearray(data)
 
 
 def _only_recipient(envelope: Envelope, host_name: str) -> Mailbox | None:

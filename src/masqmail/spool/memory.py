@@ -22,17 +22,19 @@ from masqmail.spool.api import (
     SpoolFull,
     StoredMessage,
     StoredRecipient,
+    Tell,
 )
 from masqmail.spool.changes import (
     IN_DOUBT,
-    accepted_entries,
     is_allowed,
     is_selected,
     message_size,
+    received_text,
     recorded_entry,
     settled,
     stored_message,
     stored_recipient,
+    unqueued_entries,
 )
 from masqmail.spool.states import State
 from masqmail.spool.verbs import verb
@@ -101,6 +103,17 @@ class MemorySpool:
 
     @verb
     def accept(self, messages: Sequence[NewMessage]) -> None:
+        self._take_in(messages)
+
+    def accept_and_tell(self, messages: Sequence[NewMessage], tell: Tell) -> None:
+        try:
+            self._take_in(messages)
+        except SpoolError as error:
+            tell(error)
+        else:
+            tell(None)
+
+    def _take_in(self, messages: Sequence[NewMessage]) -> None:
         if not self.has_room(sum(map(message_size, messages))):
             raise SpoolFull("the pretended disk is full")
         self._check(messages)
@@ -115,7 +128,9 @@ class MemorySpool:
 
     def _accept(self, messages: Sequence[NewMessage]) -> None:
         for message in messages:
-            self._history += accepted_entries(message)
+            text = received_text(message, message_size(message))
+            self._history.append(HistoryEntry(message.received_at, message.queue_id, "received", text=text))
+            self._history += unqueued_entries(message)
             self._order[message.queue_id] = next(self._numbers)
             if not all(recipient.state.is_ended for recipient in message.recipients):
                 self._queue[message.queue_id] = self._store(message)

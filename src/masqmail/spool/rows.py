@@ -76,8 +76,8 @@ def id_list(ids: Iterable[int]) -> str:
     return json.dumps(list(ids))
 
 
-def write_message(key: int, message: NewMessage, size_bytes: int) -> Row:
-    """A row of `message`, in the order of its columns."""
+def write_message(key: int, message: NewMessage, size_bytes: int, received_at: int) -> Row:
+    """A row of `message`, in the order of its columns. `_value_` is what `value` looks up, in a fifth of the time."""
     sender = message.reverse_path
     return (
         key,
@@ -85,15 +85,15 @@ def write_message(key: int, message: NewMessage, size_bytes: int) -> Row:
         sender and sender.local_part,
         sender and sender.domain,
         size_bytes,
-        stamp(message.received_at),
+        received_at,
         storable(message.received_from),
         message.protocol,
         message.owner_uid,
         message.ret and message.ret.value,
         message.envid,
-        message.declared_body.value,
+        message.declared_body._value_,
         message.smtputf8,
-        message.kind.value,
+        message.kind._value_,
         message.priority,
     )
 
@@ -127,12 +127,12 @@ def write_recipient(id: int, class_number: int, touched: int, base: float, recip
     return (
         id,
         class_number,
-        recipient.state.value,
+        recipient.state._value_,
         touched,
         base,
         recipient.target,
         recipient.original,
-        recipient.kind.value,
+        recipient.kind._value_,
         recipient.domain,
         recipient.source,
         None if recipient.notify is None else recipient.notify.value,

@@ -4,10 +4,8 @@
 `leases`, `messages`, `people`, `reclassing`, `history` and `space`. Big bodies are files, see `bodies`.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from masqmail.spool.api import (
     Selection,
     SpoolError,
     SpoolFull,
+    Tell,
 )
 from masqmail.spool.bodies import IN_ROW_BYTES, Bodies, NewBody
 from masqmail.spool.changes import message_size
@@ -74,36 +73,40 @@ class SqliteSpool:
         return self._room.has(size_bytes)
 
     def accept(self, messages: Sequence[NewMessage]) -> Awaitable[None]:
-        messages, bodies = self._take_bodies(messages)
-        size_bytes = sum(map(message_size, messages))
-        if not self._room.has(size_bytes):
-            _remove(bodies)
-            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            refused.set_exception(SpoolFull("the disk is nearly full"))
-            return refused
-        return self._writer.submit_joint(
-            custody.accept,
-            messages,
-            Effect.FIRM,
-            on_failure=partial(_remove, bodies),
-            is_owed=False,
-            size_bytes=size_bytes,
-        )
+        future, tell = self._writer.future()
+        self.accept_and_tell(messages, tell)
+        return future
 
-    def _take_bodies(self, messages: Sequence[NewMessage]) -> tuple[Sequence[NewMessage], list[NewBody]]:
-        """The messages with all big bodies as `NewBody`, and those bodies, which are the spool's from now on."""
-        taken: list[NewMessage] = []
-        bodies: list[NewBody] = []
+    def accept_and_tell(self, messages: Sequence[NewMessage], tell: Tell) -> None:
+        messages = [self._take_body(message) for message in messages]
+        size_bytes = 0
         for message in messages:
-            body = message.body
-            if isinstance(body, bytes) and len(body) > IN_ROW_BYTES:
-                message = replace(message, body=self._bodies.new(body))
-                body = message.body
-            if isinstance(body, NewBody):
-                body.take()
-                bodies.append(body)
-            taken.append(message)
-        return taken, bodies
+            size_bytes += message_size(message)
+        if self._room.has(size_bytes):
+            self._writer.submit_joint(
+                custody.accept,
+                messages,
+                Effect.FIRM,
+                tell,
+                size_bytes=size_bytes,
+                on_failure=custody.drop,
+                is_owed=False,
+            )
+        else:
+            custody.drop(messages)
+            tell(SpoolFull("the disk is nearly full"))
+
+    def _take_body(self, message: NewMessage) -> NewMessage:
+        """The message with a big body as `NewBody`; this is the spool's from now on."""
+        body = message.body
+        if isinstance(body, bytes):
+            if len(body) <= IN_ROW_BYTES:
+                return message
+            body = self._bodies.new(body)
+            message = message._replace(body=body)
+        assert isinstance(body, NewBody)  # or a body of another spool
+        body.take()
+        return message
 
     # sending
 
@@ -134,17 +137,22 @@ class SqliteSpool:
         return self._writer.submit(lambda db: leases.waiting_domains(db, wanted, limit), Effect.NOTHING)
 
     def begin(self, recipient_ids: Collection[int]) -> Awaitable[None]:
-        return self._writer.submit_joint(leases.begin, tuple(recipient_ids), Effect.LOOSE)
+        future, tell = self._writer.future()
+        self._writer.submit_joint(leases.begin, tuple(recipient_ids), Effect.LOOSE, tell)
+        return future
 
     def record(self, records: Sequence[Record], reports: Sequence[NewMessage] = ()) -> Awaitable[None]:
-        reports, bodies = self._take_bodies(reports)
-        return self._writer.submit_joint(
+        future, tell = self._writer.future()
+        reports = [self._take_body(report) for report in reports]
+        self._writer.submit_joint(
             custody.record,
             (records, reports),
             Effect.FIRM,
-            on_failure=partial(_remove, bodies),
+            tell,
             size_bytes=sum(map(message_size, reports)),
+            on_failure=custody.drop_reports,
         )
+        return future
 
     def next_due(self, classes: Collection[RouteClass], *, after: datetime) -> Awaitable[datetime | None]:
         wanted = tuple(classes)
@@ -225,8 +233,3 @@ class SqliteSpool:
 
     async def close(self) -> None:
         await self._writer.close()
-
-
-def _remove(bodies: Sequence[NewBody]) -> None:
-    for body in bodies:
-        body.remove()

@@ -42,9 +42,9 @@ class Tally:
 
     def write(self, inserts: Inserts) -> None:
         """Stores what has changed since `begin`."""
-        for key, before in self._before.items():
-            if (number := self._counts[key]) != before:
-                inserts.add(SQL["set_number"], (*key, number))
+        counts = self._counts
+        rows = [(*key, counts[key]) for key, before in self._before.items() if counts[key] != before]
+        inserts.add(SQL["set_number"], rows)
 
     def _add(self, key: tuple[int, str], number: int) -> None:
         before = self._counts[key]
@@ -64,12 +64,12 @@ class Tally:
     def add(self, class_number: int, state: State) -> None:
         """One more recipient."""
         if not state.is_ended:
-            self._add((class_number, state.value), 1)
+            self._add((class_number, state._value_), 1)
 
     def remove(self, class_number: int, state: State) -> None:
         """One recipient less."""
         if not state.is_ended:
-            self._add((class_number, state.value), -1)
+            self._add((class_number, state._value_), -1)
 
     def move(self, class_number: int, old: State, new: State) -> None:
         """One recipient changes its state."""

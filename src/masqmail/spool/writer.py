@@ -19,11 +19,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from itertools import takewhile
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
+from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull, Tell
 from masqmail.spool.database import Database, what_failed
 
 S = TypeVar("S")
@@ -49,20 +50,22 @@ class Request(NamedTuple):
 
     `work` may be a generator function: then its slices run between the transactions of others and its return
     value is the answer. With a `share` it is joint work: it is done once for the shares of several requests.
-    `on_failure` runs in the thread when nothing of it was stored. What `is_owed` follows from something we have
-    accepted: the ballast is there for it.
+    The answer goes to `future`, or `tell` hears that it is done, or why not. `on_failure` runs in the thread, with
+    the share, when nothing of it was stored. What `is_owed` follows from something we have accepted: the ballast is
+    there for it.
     """
 
     work: Callable[..., Any]
     effect: Effect
-    future: asyncio.Future[Any]
-    on_failure: Callable[[], None] | None = None
-    is_owed: bool = True
-    share: object = None
+    future: asyncio.Future[Any] | None
+    tell: Tell | None = None
+    share: Any = None
     size_bytes: int = 0  # of the share
+    on_failure: Callable[[Any], None] | None = None
+    is_owed: bool = True
 
 
-Answer = tuple[asyncio.Future[Any], Any, Exception | None]
+Answer = tuple[Request, Any, Exception | None]
 
 
 class Carried(NamedTuple):
@@ -78,7 +81,7 @@ class Writer:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[list[Request] | Carried | None] = SimpleQueue()
-        self._slices: deque[tuple[asyncio.Future[Any], Generator[None, None, Any]]] = deque()
+        self._slices: deque[tuple[Request, Generator[None, None, Any]]] = deque()
         self._database: Database
         self._asked: list[Request] = []  # and not handed over yet
         self._is_turn_over_awaited = False
@@ -95,34 +98,34 @@ class Writer:
         threading.Thread(target=self._run, args=(open_database, opened), name="spool", daemon=True).start()
         await opened
 
-    def submit(
-        self,
-        work: Callable[[Database], T],
-        effect: Effect,
-        *,
-        on_failure: Callable[[], None] | None = None,
-        is_owed: bool = True,
-    ) -> asyncio.Future[T]:
+    def submit(self, work: Callable[[Database], T], effect: Effect) -> asyncio.Future[T]:
         """Queues a request; it takes effect whether or not the answer is awaited."""
-        return self._put(Request(work, effect, self._loop.create_future(), on_failure, is_owed))
+        future = self._loop.create_future()
+        self._put(Request(work, effect, future))
+        return future
 
     def submit_joint(
         self,
         work: Callable[[Database, Sequence[S]], None],
         share: S,
         effect: Effect,
+        tell: Tell,
         *,
-        on_failure: Callable[[], None] | None = None,
-        is_owed: bool = True,
         size_bytes: int = 0,
-    ) -> asyncio.Future[None]:
+        on_failure: Callable[[S], None] | None = None,
+        is_owed: bool = True,
+    ) -> None:
         """Queues a share of work that is done for many at a time, since each statement has its price.
 
         Between two other requests the order of works does not matter: what is submitted like this must allow that,
         and be quick for its `size_bytes`.
         """
+        self._put(Request(work, effect, None, tell, share, size_bytes, on_failure, is_owed))
+
+    def future(self) -> tuple[asyncio.Future[None], Tell]:
+        """A future, and what joint work may tell so that it is answered."""
         future = self._loop.create_future()
-        return self._put(Request(work, effect, future, on_failure, is_owed, share, size_bytes))
+        return future, partial(_resolve, future, None)
 
     def submit_sliced(self, work: Callable[[Database], Generator[None, None, T]]) -> asyncio.Future[T]:
         """Queues a long request that makes a break at each `yield`; others may go in between.
@@ -130,29 +133,28 @@ class Writer:
         It is given up at its next break when its caller is cancelled.
         """
         self._long_requests += 1
-        future = self._put(Request(work, Effect.NOTHING, self._loop.create_future()))
+        future = self._loop.create_future()
         future.add_done_callback(self._note_long_request_over)
+        self._put(Request(work, Effect.NOTHING, future))
         return future
 
     def _note_long_request_over(self, future: asyncio.Future[Any]) -> None:
         self._long_requests -= 1
 
-    def _put(self, request: Request) -> asyncio.Future[Any]:
+    def _put(self, request: Request) -> None:
         """Lets a request gather with those of this turn of the event loop, and until the thread can do something."""
         if self._end is not None:
-            request.future.set_exception(self._end)
             if request.on_failure is not None:
-                request.on_failure()
-            return request.future
+                request.on_failure(request.share)
+            _answer([(request, None, self._end)])
+            return
         self._asked.append(request)
-        if self._is_idle or self._long_requests:
+        if not self._is_turn_over_awaited and (self._is_idle or self._long_requests):
             self._await_turn_over()
-        return request.future
 
     def _await_turn_over(self) -> None:
-        if not self._is_turn_over_awaited:
-            self._is_turn_over_awaited = True
-            self._loop.call_soon(self._end_turn)
+        self._is_turn_over_awaited = True
+        self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         """Gives the thread, if it can do something, what was asked for until now."""
@@ -183,13 +185,16 @@ class Writer:
             return Carried(group, error)
         return Carried(group, answers)
 
-    def _note_report(self, report: "tuple[list[Answer], int]") -> None:
+    def _note_open(self, opened: asyncio.Future[None]) -> None:
+        self._is_idle = True
+        _resolve(opened, None, None)
+
+    def _note_report(self, answers: list[Answer], taken: int) -> None:
         """Answers of the thread, and how many groups it had taken when it had nothing more to do; else -1."""
-        answers, taken = report
         _answer(answers)
         if taken == self._handed_over:
             self._is_idle = True
-            if self._asked:
+            if self._asked and not self._is_turn_over_awaited:
                 self._await_turn_over()
 
     async def close(self) -> None:
@@ -203,13 +208,13 @@ class Writer:
         """In the event loop: the thread is done, so nobody else takes from the queue."""
         self._end = end
         self._hand_over()
-        answers: list[Answer] = [(future, None, end) for future, _ in self._slices]
+        answers: list[Answer] = [(request, None, end) for request, _ in self._slices]
         with suppress(Empty):
             while True:
                 group = self._queue.get_nowait()
-                requests = group.requests if isinstance(group, Carried) else group or ()
-                answers += [(request.future, None, end) for request in requests]
-        _answer([*answers, (self._ended, None, None)])
+                answers += [(request, None, end) for request in _requests(group)]
+        _answer(answers)
+        _resolve(self._ended, None, None)
 
     # --- from here on everything runs in the thread
 
@@ -217,9 +222,9 @@ class Writer:
         try:
             database = self._database = open_database()
         except Exception as error:
-            self._in_loop(_answer, [(opened, None, error)])
+            self._in_loop(_resolve, opened, None, error)
             return
-        self._report([(opened, None, None)])
+        self._in_loop(self._note_open, opened)
         end = SpoolError("the spool is closed")
         group: list[Request] | Carried | None = []
         try:
@@ -229,25 +234,26 @@ class Writer:
                 self._report(answers)
         except Exception as error:
             end = error if isinstance(error, SpoolBroken) else SpoolBroken(f"the spool's thread ended: {error!r}")
-            requests = group.requests if isinstance(group, Carried) else group or ()
-            self._in_loop(_answer, [(request.future, None, end) for request in requests])
+            self._in_loop(_answer, [(request, None, end) for request in _requests(group)])
         database.close()
         self._in_loop(self._finish, end)
 
     def _gather(self) -> list[Request] | Carried | None:
         """Everything that waits now; waits itself when there is nothing at all to do. None at the end."""
         group: list[Request] = []
-        with suppress(Empty):
-            while len(group) < MAX_GROUP:
+        while len(group) < MAX_GROUP:
+            try:
                 given = self._queue.get(block=not group and not self._slices)
-                if given is None:
-                    if group:
-                        self._queue.put(None)
-                    return group or None
-                self._taken += 1
-                if isinstance(given, Carried):  # the thread was idle before: there is nothing else
-                    return given
-                group += given
+            except Empty:
+                break
+            if given is None:
+                if group:
+                    self._queue.put(None)
+                return group or None
+            self._taken += 1
+            if isinstance(given, Carried):  # the thread was idle before: there is nothing else
+                return given
+            group += given
         return group
 
     def _serve(self, database: Database, group: list[Request] | Carried) -> list[Answer]:
@@ -279,17 +285,17 @@ class Writer:
                 return [answer for request in requests for answer in self._change(database, [request])]
             if isinstance(failure, SpoolFull) and requests[0].is_owed and database.make_room():
                 return self._change(database, requests)
-            answers = [(requests[0].future, None, failure)]
+            answers = [(requests[0], None, failure)]
             if requests[0].on_failure is not None:
-                requests[0].on_failure()
+                requests[0].on_failure(requests[0].share)
         return answers
 
     def _serve_slice(self, database: Database) -> list[Answer]:
         """Carries the longest waiting of the long requests on by one slice."""
         if not self._slices:
             return []
-        future, generator = self._slices[0]
-        if future.cancelled():
+        request, generator = self._slices[0]
+        if request.future is not None and request.future.cancelled():
             generator.close()
             self._slices.popleft()
             return []
@@ -306,7 +312,7 @@ class Writer:
         if not is_done:
             return []
         self._slices.pop()
-        return [(future, value, failure)]
+        return [(request, value, failure)]
 
     def _is_long(self, answer: Answer) -> bool:
         """Whether an answer is still to be found, slice by slice."""
@@ -319,11 +325,11 @@ class Writer:
         """Gives answers to their callers, and says when there is nothing more to do: one call into the event loop."""
         is_idle = not self._slices and self._queue.empty()
         if answers or is_idle:
-            self._in_loop(self._note_report, (answers, self._taken if is_idle else -1))
+            self._in_loop(self._note_report, answers, self._taken if is_idle else -1)
 
-    def _in_loop(self, function: Callable[[Any], None], argument: object) -> None:
+    def _in_loop(self, function: Callable[..., None], *arguments: object) -> None:
         with suppress(RuntimeError):  # a loop that was closed has no callers any more
-            self._loop.call_soon_threadsafe(function, argument)
+            self._loop.call_soon_threadsafe(function, *arguments)
 
 
 def _is_quick(group: Sequence[Request]) -> bool:
@@ -338,9 +344,9 @@ def _is_quick(group: Sequence[Request]) -> bool:
 
 def _read(database: Database, request: Request) -> Answer:
     try:
-        return request.future, request.work(database), None
+        return request, request.work(database), None
     except Exception as error:
-        return request.future, None, _surviving(error)
+        return request, None, _surviving(error)
 
 
 def _carry_out(database: Database, requests: Sequence[Request]) -> list[Answer]:
@@ -358,7 +364,7 @@ def _carry_out(database: Database, requests: Sequence[Request]) -> list[Answer]:
         else:
             _finish_joint(database, joint)
             value = request.work(database)
-        answers.append((request.future, value, None))
+        answers.append((request, value, None))
     _finish_joint(database, joint)
     return answers
 
@@ -369,14 +375,29 @@ def _finish_joint(database: Database, joint: dict[Callable[..., Any], list[objec
     joint.clear()
 
 
+def _requests(group: list[Request] | Carried | None) -> Sequence[Request]:
+    return group.requests if isinstance(group, Carried) else group or ()
+
+
 def _answer(answers: Sequence[Answer]) -> None:
-    for future, value, error in answers:
-        if future.done():
-            continue  # its caller was cancelled
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
+    for request, value, error in answers:
+        try:
+            if request.tell is not None:
+                request.tell(error)
+            elif request.future is not None:
+                _resolve(request.future, value, error)
+        except Exception as fault:  # nobody else may go without an answer because of it
+            loop = asyncio.get_running_loop()
+            loop.call_exception_handler({"message": "An answer of the spool was not taken", "exception": fault})
+
+
+def _resolve(future: asyncio.Future[Any], value: object, error: Exception | None) -> None:
+    if future.done():
+        return  # its caller was cancelled
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
 
 
 def _surviving(error: Exception) -> Exception:

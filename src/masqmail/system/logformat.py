@@ -99,19 +99,15 @@ def _escape_character(character: str) -> str:
 
 def _lines(event: Event, separator: str) -> str:
     """The event's line, with those of its traceback behind it."""
-    words = [_padded(event.name)]
-    for name, value in event.fields.items():
-        if value is None:
-            continue
-        if name in _SECRET_FIELDS:
-            value = "***"
-        if type(value) is str:
-            words.append(f"{name}={_quoted(value)}")
-        elif type(value) is int:
-            words.append(f"{name}={value}")
-        else:
-            words.append(f"{name}={_quoted(plain(value))}")
-    line = " ".join(words) if len(words) > 1 else words[0].rstrip()
+    fields = event.fields
+    if not _SECRET_FIELDS.isdisjoint(fields):
+        fields = {name: "***" if name in _SECRET_FIELDS else value for name, value in fields.items()}
+    words = [
+        f"{name}={value if type(value) is int else _quoted(value if type(value) is str else plain(value))}"
+        for name, value in fields.items()
+        if value is not None
+    ]
+    line = f"{_padded(event.name)} {' '.join(words)}" if words else _padded(event.name).rstrip()
     if event.exception is None:
         return line
     traceback_lines = _traceback(event.exception).splitlines()

@@ -10,6 +10,9 @@ INSERT INTO recipient (
     status_code, status_enhanced, status_text, reason
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: add_received
+INSERT INTO history VALUES (?, ?, ?, 'received', '', '', '', '', ?);
+
 -- name: get_standing
 SELECT
     recipient.id, message.queue_id, message.size_bytes, content.body IS NULL,
