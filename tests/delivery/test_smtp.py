@@ -41,6 +41,19 @@ def refusing(**replies: str) -> ScriptedServer:
     return ScriptedServer(policy=lambda step, _: replies.get(step.lower()))
 
 
+class ReserveFeed(ListFeed):
+    """That of a connection in reserve."""
+
+    def __init__(self, *transactions: Transaction) -> None:
+        super().__init__(*transactions)
+        self.asked, self.called = anyio.Event(), anyio.Event()
+
+    async def is_wanted(self) -> bool:
+        self.asked.set()
+        await self.called.wait()
+        return not self.is_dismissed
+
+
 async def deliver(feed: ListFeed, listener: Listener, options: Options = OPTIONS) -> SessionEnd:
     return await send(listener.address, options, feed, Memory())
 
@@ -107,15 +120,30 @@ async def test_a_connection_carries_no_more_messages_than_it_may() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("options", [OPTIONS, replace(OPTIONS, credentials=LOGIN, clear_password=True)])
-async def test_a_connection_that_is_not_wanted_says_so_after_ehlo(options: Options) -> None:
+async def test_a_connection_that_is_not_wanted_says_so_before_the_first_message() -> None:
     feed = ListFeed(transaction("one"))
     feed.is_dismissed = True
-    async with listening(lambda: ScriptedServer(keywords=("AUTH LOGIN",))) as listener:
-        end = await deliver(feed, listener, options)
+    async with listening(ScriptedServer) as listener:
+        end = await deliver(feed, listener)
     assert end == SessionEnd()
     assert listener.servers[0].commands == ["EHLO laptop.test", "QUIT"]
     assert feed.taken == []
+
+
+@pytest.mark.anyio
+async def test_a_connection_in_reserve_waits_with_its_login_done() -> None:
+    feed = ReserveFeed(transaction("one"))
+    options = replace(OPTIONS, credentials=LOGIN, clear_password=True)
+    async with (
+        listening(lambda: ScriptedServer(keywords=("AUTH PLAIN",))) as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(deliver, feed, listener, options)
+        await feed.asked.wait()
+        assert [command.split(" ")[0] for command in listener.servers[0].commands] == ["EHLO", "AUTH"]
+        assert feed.taken == []
+        feed.called.set()
+    assert isinstance(feed.the_outcome(), Delivered)
 
 
 @pytest.mark.anyio
@@ -134,6 +162,28 @@ async def test_a_server_that_talks_byte_by_byte_is_understood() -> None:
     async with listening(ScriptedServer, slice_bytes=1) as listener:
         assert (await deliver(feed, listener)).is_ok
     assert all(isinstance(outcome, Delivered) for (outcome,) in feed.outcomes.values())
+
+
+@pytest.mark.anyio
+async def test_no_message_is_kept_from_other_connections_before_the_content_of_the_last_one_has_left() -> None:
+    """Its DATA may never be answered."""
+
+    class Thoughtful(ScriptedServer):
+        def _data(self) -> None:
+            if not self.taken:
+                super()._data()
+
+    feed = ListFeed(*(transaction(f"m{index}") for index in range(5)))
+    options = replace(OPTIONS, connections=4)
+    async with (
+        listening(lambda: Thoughtful(keywords=("PIPELINING",))) as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(deliver, feed, listener, options)
+        await feed.settled.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert feed.taken == ["m0", "m1"]
+        group.cancel_scope.cancel()
 
 
 @pytest.mark.anyio
@@ -676,6 +726,60 @@ async def test_a_tls_session_is_resumed_by_a_connection_beside_it(server_tls: ss
     async with listening(secure, tls=server_tls, implicit_tls=True) as listener:
         await send(listener.address, options, Host(transaction("one")), memory)
     assert listener.resumed == [True, False], "in the order in which they ended"
+
+
+@pytest.mark.anyio
+async def test_replies_that_come_together_with_the_end_of_tls_count(
+    server_tls: ssl.SSLContext, ca_file: Path
+) -> None:
+    options = replace(OPTIONS, tls=TlsMode.IMPLICIT, tls_ca=ca_file)
+    feed = ListFeed(transaction("one"), transaction("two"))
+
+    def going_down() -> ScriptedServer:
+        server = ScriptedServer()
+        server.policy = lambda step, _: "421 4.3.2 Going down" if step == "MAIL" and server.taken else None
+        return server
+
+    async with listening(going_down, tls=server_tls, implicit_tls=True) as listener:
+        await deliver(feed, listener, options)
+    (one,), (two,) = (feed.outcomes[taken] for taken in feed.taken)
+    assert isinstance(one, Delivered)
+    assert isinstance(two, NotTried)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", [TlsMode.STARTTLS, TlsMode.IMPLICIT])
+async def test_a_connection_in_reserve_starts_tls_when_it_can_resume_a_session(
+    mode: TlsMode, server_tls: ssl.SSLContext, ca_file: Path
+) -> None:
+    options = replace(OPTIONS, tls=mode, tls_ca=ca_file)
+    memory, feed = Memory(), ReserveFeed(transaction("two"))
+    async with (
+        listening(secure, tls=server_tls, implicit_tls=mode is TlsMode.IMPLICIT) as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(send, listener.address, options, feed, memory)
+        await feed.asked.wait()  # before TLS
+        feed.asked = anyio.Event()
+        await send(listener.address, options, ListFeed(transaction("one")), memory)
+        await feed.asked.wait()  # before the first message
+        feed.called.set()
+    assert listener.resumed == [False, True]
+    assert isinstance(feed.the_outcome("two"), Delivered)
+
+
+@pytest.mark.anyio
+async def test_a_connection_in_reserve_starts_tls_when_it_is_called(
+    server_tls: ssl.SSLContext, ca_file: Path
+) -> None:
+    options = replace(OPTIONS, tls=TlsMode.STARTTLS, tls_ca=ca_file)
+    feed = ReserveFeed(transaction("one"))
+    async with listening(secure, tls=server_tls) as listener, anyio.create_task_group() as group:
+        group.start_soon(deliver, feed, listener, options)
+        await feed.asked.wait()
+        assert listener.servers[0].commands == ["EHLO laptop.test", "STARTTLS"]
+        feed.called.set()
+    assert isinstance(feed.the_outcome(), Delivered)
 
 
 @pytest.mark.anyio

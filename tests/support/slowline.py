@@ -172,7 +172,10 @@ class Line:
         self.up = _Pipe(self.bytes_per_second, self.delay)
         self.down = _Pipe(self.bytes_per_second, self.delay)
 
-    async def connect(self, *_: object) -> tuple[Stream, _LineTransport]:
+    async def connect(
+        self, address: object, options: object, memory: object, dialling: Callable[[], None]
+    ) -> tuple[Stream, _LineTransport]:
+        dialling()
         self.connected_at.append(asyncio.get_running_loop().time())
         self.open += 1
         self.most_open = max(self.open, self.most_open)

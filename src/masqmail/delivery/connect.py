@@ -111,6 +111,7 @@ class Memory:
         self._contexts: dict[tuple[bool, Path | None, str], ssl.SSLContext] = {}
         self._troubles: dict[str, _Trouble] = {}
         self._cut_off: dict[tuple[str, str], None] = {}  # next hop and queue ID
+        self._resumable: dict[str, anyio.Event] = {}  # next hops somebody waits to resume a TLS session with
 
     async def context(self, options: Options) -> ssl.SSLContext:
         """The TLS context for a next hop. Raises `TlsFailure` for an unusable CA file or fingerprint."""
@@ -126,6 +127,18 @@ class Memory:
         if options.tls is not TlsMode.NONE:
             with suppress(TlsFailure):
                 await self.context(options)
+
+    async def wait_for_session(self, next_hop: str, context: ssl.SSLContext) -> None:
+        """Returns when there is a TLS session with this next hop that can be resumed."""
+        if self.sessions.find(next_hop, context) is None:
+            await self._resumable.setdefault(next_hop, anyio.Event()).wait()
+
+    async def keep_session(self, next_hop: str, options: Options, session: ssl.SSLSession) -> None:
+        """Keeps a TLS session, for the next connection and for those in reserve."""
+        context = await self.context(options)
+        self.sessions.store(next_hop, context, session)
+        if self.sessions.find(next_hop, context) is not None and next_hop in self._resumable:
+            self._resumable.pop(next_hop).set()
 
     def needs_care(self, next_hop: str) -> bool:
         """Whether this host gets one command at a time, whatever it offers."""
@@ -193,16 +206,20 @@ def _to_a_labels(domain: str) -> str:
         raise ValueError(error.reason) from error
 
 
-async def open_stream(address: HostPort, options: Options, memory: Memory) -> tuple[Stream, socket.socket]:
+async def open_stream(
+    address: HostPort, options: Options, memory: Memory, dialling: Callable[[], None]
+) -> tuple[Stream, socket.socket]:
     """Connects; meanwhile TLS is prepared. The socket belongs to the stream and is there to be asked.
 
-    Raises `NameFailure` or `ConnectFailure`.
+    `dialling` is called when the first packet leaves. Raises `NameFailure` or `ConnectFailure`.
     """
     timeout, failure = options.seconds(CONNECT_TIME), None
     async with anyio.create_task_group() as group:
         group.start_soon(memory.prepare, options)
         try:
-            sock = await dial.open_socket(address, timeout_seconds=timeout, local_address=options.local_address)
+            sock = await dial.open_socket(
+                address, timeout_seconds=timeout, local_address=options.local_address, begun=dialling
+            )
         except NetError as error:
             failure = error
     if failure is not None:
@@ -245,4 +262,4 @@ async def protect(stream: Stream, next_hop: HostPort, options: Options, memory: 
 async def keep_session(stream: Stream, next_hop: HostPort, options: Options, memory: Memory) -> None:
     """Keeps the TLS session for the next connection; to be called when this one ends."""
     if stream.tls_session is not None:
-        memory.sessions.store(str(next_hop), await memory.context(options), stream.tls_session)
+        await memory.keep_session(str(next_hop), options, stream.tls_session)

@@ -38,6 +38,7 @@ class _Work:
 
     transaction: Transaction
     begun: anyio.Event
+    is_sent: bool = False  # with all its content
 
     @property
     def is_in_memory(self) -> bool:
@@ -90,7 +91,7 @@ class Exchange:
             self._group = group
             group.start_soon(self.guarded, self._read)
             group.start_soon(self.guarded, self._write)
-            group.start_soon(self.guarded, self._meter.watch)
+            group.start_soon(self.guarded, lambda: self._meter.watch(self._news.set))
         self._group = None
 
     # reading
@@ -171,7 +172,11 @@ class Exchange:
         while True:
             await self._take_work()
             await self.send()
-            if not self._client.is_idle:
+            is_idle = self._client.is_idle
+            if self._wants_work() and not is_idle:
+                continue  # the last message has only now left
+            self._wire.hold_back(False)
+            if not is_idle:
                 await self._park()
             elif not await self._may_go_on():
                 break
@@ -213,6 +218,8 @@ class Exchange:
     def _wants_work(self) -> bool:
         """Whether the window is half empty, or there is nothing else to do."""
         if self._feed_is_dry or self._is_used_up():
+            return False
+        if self._meter.wants_one_unsent and not all(work.is_sent for work in self._works.values()):
             return False
         messages, room_bytes = self._client.room
         refill = self._client.window_messages // 2 if self._client.window_messages >= SMALL_WINDOW else 1
@@ -282,6 +289,8 @@ class Exchange:
             with self._sending(number, work):
                 for chunk in work.transaction.content.chunks():
                     self._wire.put(self._client.body_data(chunk))
+            if self._meter.wants_one_unsent and self._wants_work():
+                self._wire.hold_back(True)
             if self._wire.is_full or self._meter.wants_each_alone:
                 self._flush()
                 if self._wire.stream.is_full:
@@ -313,6 +322,7 @@ class Exchange:
         self._reckoning.note_content_sent()
         self._window.note_sent(number, self._now())
         self._meter.sent(number)
+        work.is_sent = True
 
     def release(self) -> None:
         """Settles whatever is still open."""

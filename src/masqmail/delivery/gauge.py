@@ -76,6 +76,11 @@ class Gauge:
         """Whether a message was completely sent and has no reply yet."""
         return bool(self._sent)
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether a message has arrived at the other side."""
+        return self._answered > 0 or (bool(self._sent) and self._sent[0].arrived is not None)
+
     def note_idle(self, now: float) -> None:
         """There was nothing to send until now."""
         if not self._sent:

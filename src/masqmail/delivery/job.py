@@ -72,7 +72,7 @@ class Feed(Protocol):
         """What this connection has measured; told again when there is news."""
 
     def note_round_trip(self, seconds: float) -> None:
-        """The connection is made, and that took one round trip over a long line."""
+        """A round trip over the line takes so long, or longer: told again when more is known."""
 
     async def is_wanted(self) -> bool:
         """Whether to go on; one that was made in reserve waits until that is known."""
@@ -84,6 +84,20 @@ class LocalMethod(Enum):
     MBOX = "mbox"
     MAILDIR = "maildir"
     PIPE = "pipe"
+    MDA = "mda"
+    LMTP = "lmtp"
+
+
+@dataclass(frozen=True, slots=True)
+class Mailstore:
+    """How a user gets mail: `place` is a path or an LMTP server's address, with an MDA there is a `command`.
+
+    The `${…}` in them are still to be filled in.
+    """
+
+    method: LocalMethod
+    place: str = ""
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 What the kernel says about the connection's TCP comes in here; what it means is worked out in `gauge`.
 """
 
+import asyncio
 import math
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -12,7 +14,7 @@ import anyio
 from masqmail.delivery.connect import Options
 from masqmail.delivery.gauge import Gauge
 from masqmail.delivery.job import Feed
-from masqmail.delivery.parallel import messages_under_way
+from masqmail.delivery.parallel import PROVEN_MESSAGES, Speed, messages_under_way
 from masqmail.delivery.wire import Wire
 from masqmail.net.tcpinfo import tcp_info
 from masqmail.proto.smtp.client import Client
@@ -27,6 +29,9 @@ FAR_SECONDS = 0.02
 
 #: Messages on their way at first, where other connections may have to get some: what TCP sends in its first flights.
 SHARED_START = 10
+
+#: A server that works so many round trips on a message has enough to do with one until the next one comes.
+SLOW_TRIPS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,25 @@ class Meter:
         self._offset = 0  # from what the kernel counts to what the wire does
         self._sent = anyio.Event()
         self._is_greeted = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._later_window = 0  # messages under way as soon as the first one has arrived
+        self._room_grew: Callable[[], None] = lambda: None
+
+    # before the connection is there
+
+    def dialling(self) -> None:
+        """The first packet leaves. The line is longer than the wait for its answer so far."""
+        if self._may_share:
+            self._timer = asyncio.get_running_loop().call_later(FAR_SECONDS, self._note_silence, FAR_SECONDS)
+
+    def _note_silence(self, seconds: float) -> None:
+        self._feed.note_round_trip(seconds)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._note_silence, 2 * seconds)
+
+    def dialled(self) -> None:
+        """The connection is made, or never will be."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def connected(self, sock: socket.socket, client: Client, wire: Wire) -> None:
         self._socket, self._client, self._wire = sock, client, wire
@@ -85,14 +109,22 @@ class Meter:
         self._gauge.note_ready(anyio.current_time())
         if not self._may_share:
             return
-        start = 2  # one that is being sent, and the commands of the next
         if self._client.pace is Pace.STREAM:
-            known = self._feed.known_speed
-            under_way = messages_under_way(known, self._gauge.round_trip_seconds, self._most) if known else self._most
-            start = min(SHARED_START, under_way)
-        self._client.window_messages = min(start, self._most)
+            self._start_streaming(self._feed.known_speed)
+        else:
+            self._client.window_messages = min(2, self._most)  # one that is being sent, and the commands of the next
         if (info := tcp_info(self._socket)) is not None:  # all that we said was answered, so it has arrived
             self._offset = self._wire.sent_bytes - info.acked_bytes
+
+    def _start_streaming(self, known: Speed | None) -> None:
+        """Where others start, too, none shall wait on the line for the second message of another."""
+        trip = self._gauge.round_trip_seconds
+        start = min(SHARED_START, self._most)
+        if known is not None:
+            start = min(start, messages_under_way(known, trip, self._most))
+            is_slow = known.messages < PROVEN_MESSAGES or known.message_seconds > SLOW_TRIPS * trip
+            self._later_window = start if is_slow and start > 1 else 0
+        self._client.window_messages = 1 if self._later_window else start
 
     # messages
 
@@ -104,6 +136,14 @@ class Meter:
     def working(self) -> None:
         """There is something to send, perhaps after an idle time."""
         self._gauge.note_idle(anyio.current_time())
+
+    @property
+    def wants_one_unsent(self) -> bool:
+        """Whether no message is taken before the content of the last one has left: another connection may be quicker.
+
+        The commands of the next one then share the last packet of that content.
+        """
+        return self._may_share and self._client.pace is not Pace.STREAM
 
     @property
     def wants_each_alone(self) -> bool:
@@ -127,8 +167,9 @@ class Meter:
         if self._may_share:
             self._gauge.note_answered(number, anyio.current_time(), is_streaming=self._client.pace is Pace.STREAM)
 
-    async def watch(self) -> None:
+    async def watch(self, room_grew: Callable[[], None]) -> None:
         """Looks after unanswered messages for as long as there are any; to be run beside the session."""
+        self._room_grew = room_grew
         while self._may_share:
             if not self._gauge.has_unanswered:
                 self._sent = anyio.Event()
@@ -147,6 +188,9 @@ class Meter:
         if pace is Pace.STREAM and self._gauge.is_proven:
             trip = self._gauge.round_trip_seconds
             self._client.window_messages = messages_under_way(speed, trip, self._most)
+        elif self._later_window and self._gauge.has_arrived:
+            self._client.window_messages, self._later_window = self._later_window, 0
+            self._room_grew()
         self._feed.note_speed(speed)
 
     def cost(self, messages: int) -> Cost:

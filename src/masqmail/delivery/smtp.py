@@ -33,9 +33,6 @@ from masqmail.system import events
 
 __all__ = ["SessionEnd", "send"]
 
-#: From here on a connection costs the line more than a few small packets.
-_AFTER_EHLO = (Phase.STARTTLS, Phase.AUTH, Phase.READY)
-
 
 async def send(
     next_hop: HostPort, options: Options, feed: Feed, memory: Memory, *, address: HostPort | None = None
@@ -92,7 +89,10 @@ class _Session:
 
     async def _open(self, address: HostPort) -> Stream:
         """Connects, and only then makes the machine: our name may depend on the connection."""
-        stream, sock = await open_stream(address, self._options, self._memory)
+        try:
+            stream, sock = await open_stream(address, self._options, self._memory, self._meter.dialling)
+        finally:
+            self._meter.dialled()
         try:
             helo_name = await our_name(stream, self._options)
         except BaseException:
@@ -109,21 +109,20 @@ class _Session:
     # before the first transaction
 
     async def _establish(self) -> None:
-        """Greeting, EHLO, TLS, log-in: everything until messages may be sent."""
-        if self._options.tls is TlsMode.IMPLICIT:
-            if not await self._is_wanted():
-                self._reckoning.end = SessionEnd()
-                return
-            await self._start_tls()
-        while self._client.phase is not Phase.READY:
+        """Greeting, EHLO, TLS, log-in: everything until messages may be sent.
+
+        A connection in reserve does all that costs the line little, and waits then.
+        """
+        if self._options.tls is TlsMode.IMPLICIT and not await self._start_tls():
+            return
+        while not await self._is_set_up():
             await self._exchange.send()
             self._meter.asked()
             await self._exchange.read_once()
             self._meter.heard()
-            if self._client.phase in _AFTER_EHLO and not await self._is_wanted():
-                self._client.quit()
             if self._client.phase is Phase.TLS:
-                await self._start_tls()
+                if not await self._start_tls():
+                    return
                 self._client.tls_started()
             elif self._wire.stream.tls:  # connections that are made now can use the session already
                 await keep_session(self._wire.stream, self._next_hop, self._options, self._memory)
@@ -136,16 +135,46 @@ class _Session:
             resumed=True if tls and tls.is_resumed else None,
         )
 
+    async def _is_set_up(self) -> bool:
+        """Whether messages may be sent. A connection that is not wanted says QUIT instead."""
+        if self._client.phase is not Phase.READY:
+            return False
+        is_wanted = await self._is_wanted()
+        if not is_wanted:
+            self._client.quit()
+        return is_wanted
+
     async def _is_wanted(self) -> bool:
         """Whether to go on. A connection in reserve waits here until that is known."""
         began = anyio.current_time()
-        is_wanted = await self._feed.is_wanted()
-        self._meter.waited(anyio.current_time() - began)
+        try:
+            return await self._feed.is_wanted()
+        finally:
+            self._meter.waited(anyio.current_time() - began)
+
+    async def _is_wanted_or_cheap(self) -> bool:
+        """The same where what comes costs the line much, unless there is a TLS session that can be resumed."""
+        is_wanted = True
+        context = await self._memory.context(self._options)
+
+        async def wait_for_session() -> None:
+            await self._memory.wait_for_session(self._name, context)
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait_for_session)
+            is_wanted = await self._is_wanted()
+            group.cancel_scope.cancel()
         return is_wanted
 
-    async def _start_tls(self) -> None:
+    async def _start_tls(self) -> bool:
+        """False when the connection is not wanted."""
+        if not await self._is_wanted_or_cheap():
+            self._reckoning.end = SessionEnd()
+            return False
         await protect(self._wire.stream, self._next_hop, self._options, self._memory)
         self._wire.touch()
+        return True
 
     # the end
 

@@ -31,6 +31,7 @@ class Wire:
         self._options = options
         self._output: list[bytes] = []
         self._output_bytes = 0
+        self._is_holding_back = False
         self._now = asyncio.get_running_loop().time
         self._active_at = self._now()
         self.sent_bytes = 0  # to the line, as near as we know
@@ -48,6 +49,12 @@ class Wire:
         """Adds to what the next `flush` sends."""
         self._output.append(data)
         self._output_bytes += len(data)
+
+    def hold_back(self, is_on: bool) -> None:
+        """Whether an unfilled last packet waits for what follows in a moment."""
+        if is_on is not self._is_holding_back:
+            self._is_holding_back = is_on
+            self.stream.hold_back(is_on)
 
     def flush(self) -> None:
         """Sends everything, or as much as there is room for; `drain` waits for the rest."""
