@@ -11,6 +11,7 @@ from masqmail.links.file import FileDetector
 from masqmail.links.interface import InterfaceDetector
 from masqmail.links.internet import InternetDetector
 from masqmail.links.manual import ManualDetector
+from masqmail.links.masqdialer import MasqdialerDetector
 
 #: The values of a link's `detect` setting.
 DETECTORS: dict[str, DetectorKind] = {
@@ -20,4 +21,5 @@ DETECTORS: dict[str, DetectorKind] = {
     "interface": InterfaceDetector,
     "internet": InternetDetector,
     "manual": ManualDetector,
+    "masqdialer": MasqdialerDetector,
 }
