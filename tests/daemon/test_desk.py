@@ -9,6 +9,7 @@ import pytest
 from masqmail.mail.envelope import Notify, Ret
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR, OK
+from masqmail.mail.wording import Letter
 from masqmail.routing.route import QUEUE_ONLY
 from masqmail.spool.api import Kind, NewMessage, Record
 from masqmail.spool.states import State
@@ -261,9 +262,9 @@ async def test_a_bounce_by_hand_tells_those_who_want_to_know() -> None:
 async def test_a_notice_that_finds_no_room_harms_nothing() -> None:
     daemon = Assembly(rules(smarthost()))
     daemon.spool.capacity_bytes = 0
-    assert await daemon.desk.post_notice("Hello", "A text.\n") is False
+    assert await daemon.desk.post_notice(Letter("Hello", "A text.\n")) is False
     daemon.spool.capacity_bytes = 1 << 20
-    assert await daemon.desk.post_notice("Hello", "A text.\n") is True
+    assert await daemon.desk.post_notice(Letter("Hello", "A text.\n")) is True
     assert [item.target for item in daemon.recipients()] == ["root"]
     assert daemon.troubles == []
 

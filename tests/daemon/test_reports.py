@@ -7,6 +7,7 @@ from masqmail.daemon.reports import Subject
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Body, Notify
+from masqmail.mail.wording import Letter
 from masqmail.spool.api import Kind, NewMessage, NewRecipient, TargetKind
 from masqmail.spool.states import State
 from masqmail.system.clock import FakeClock
@@ -69,11 +70,11 @@ def test_a_postmaster_without_a_mailbox_is_an_error_in_the_log(caplog: pytest.Lo
     notice = made(subject(""), daemon=daemon)
     assert notice is not None
     assert [item.state for item in notice.recipients] == [State.FAILED]
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert [(record.levelname, record.message) for record in caplog.records] == [("ERROR", "notice lost")]
 
 
 def test_a_notice_is_a_plain_letter_to_the_postmaster() -> None:
-    notice = Assembly(rules()).reporter.notice("Something", "It happened.\n")
+    notice = Assembly(rules()).reporter.notice(Letter("Something", "It happened.\n"))
     assert (notice.kind, notice.reverse_path, notice.declared_body) == (Kind.NOTICE, None, Body.SEVEN_BIT)
     assert b"Subject: Something\r\n" in notice.header
     assert notice.body == b"It happened.\r\n"

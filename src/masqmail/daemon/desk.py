@@ -17,6 +17,7 @@ from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Notify
 from masqmail.mail.outcome import Deferred, Delivered, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
+from masqmail.mail.wording import Letter, Wording
 from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
 from masqmail.routing.settle import Next, Settlement, Standing, Terms, end_run, settle
 from masqmail.spool.api import (
@@ -157,9 +158,20 @@ class Desk:
         await self._spool.record(records, reports)
         self._tell_classes(records, reports)
 
-    async def post_notice(self, subject: str, text: str) -> bool:
+    @property
+    def words(self) -> Wording:
+        """What we say, in today's language."""
+        return self._reporter.texts.words
+
+    async def tell_of_held_reports(self) -> None:
+        """Writes to the postmaster when there were too many reports, now and then one letter about all of them."""
+        held = self._reporter.cap.news()
+        if held and await self.post_notice(self._reporter.about_held(held)):
+            self._reporter.cap.told(held)
+
+    async def post_notice(self, letter: Letter) -> bool:
         """Writes to the postmaster about the system itself; False when there is no room for it now."""
-        message = self._reporter.notice(subject, text)
+        message = self._reporter.notice(letter)
         try:
             await self._spool.accept([message])
         except SpoolFull:

@@ -9,6 +9,7 @@ import anyio
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.scheduler import Scheduler
+from masqmail.mail.wording import Letter, Wording
 from masqmail.routing.route import Route, RouteClass
 from masqmail.spool.api import Spool, SpoolError, SpoolFull, StoredRecipient
 from masqmail.system.clock import Clock, JumpDetector
@@ -84,8 +85,9 @@ class Housekeeper:
 
     def note_classes(self, classes: Iterable[RouteClass]) -> None:
         """There are new recipients of these classes: looks around at once if no route is meant for some."""
-        if not all(route_class.routes for route_class in classes):
-            self._has_news.set()
+        for route_class in classes:
+            if not route_class.routes:
+                self._has_news.set()
 
     async def look_around(self) -> None:
         """One round."""
@@ -147,13 +149,14 @@ class Housekeeper:
         classes = await self._spool.classes()
         lost = sum(count for route_class, count in classes.items() if not route_class.routes)
         await self._tell_of_lost(lost, rules.generation)
+        await self._desk.tell_of_held_reports()
 
     async def _tell_of_trouble(self, route: Route, patience: timedelta) -> None:
         """Once for each time a route stops working."""
         pause = self._pauses.trouble_of(route.name, self._scheduler.rules.next_hop_names(route), patience)
         if pause is None or pause.began_at == self._told_of.get(route.name) or not self._scheduler.has_link(route):
             return
-        if await self._desk.post_notice(f"Route {route.name} does not work", _about(pause)):
+        if await self._desk.post_notice(_about(pause, self._desk.words)):
             self._told_of[route.name] = pause.began_at
 
     async def _tell_of_lost(self, count: int, generation: str) -> None:
@@ -163,7 +166,7 @@ class Housekeeper:
             await self._spool.remember(TOLD_OF_LOST, "")
         if not count or told == generation:
             return
-        if await self._desk.post_notice("Mail that no route is meant for", _about_lost(count)):
+        if await self._desk.post_notice(self._desk.words.without_route.filled(count=count)):
             await self._spool.remember(TOLD_OF_LOST, generation)
 
 
@@ -172,19 +175,11 @@ def _is_stale(recipient: StoredRecipient, generation: str) -> bool:
     return not recipient.state.is_ended and not route_class.is_local and route_class.generation != generation
 
 
-def _about(pause: Pause) -> str:
-    return (
-        f"Mail over route {pause.route} has been waiting since {pause.began_at:%Y-%m-%d %H:%M} UTC, although its\n"
-        f"link is up: {pause.next_hop} could not be used {pause.failures} times. The last reason was:\n\n"
-        f"  {pause.reason}\n\n"
-        "Nothing is lost; it is tried again and again. `masqmail status` shows how it stands.\n"
-    )
-
-
-def _about_lost(count: int) -> str:
-    subject = "1 recipient in the queue fits" if count == 1 else f"{count} recipients in the queue fit"
-    return (
-        f"{subject} no route: the sender, address, From or size is excluded by\n"
-        "the conditions of every one. Such mail waits until the configuration changes. `masqmail queue` lists\n"
-        "them, `masqmail explain ADDRESS --from SENDER` says which condition excludes them.\n"
+def _about(pause: Pause, words: Wording) -> Letter:
+    return words.route_stopped.filled(
+        route=pause.route,
+        since=f"{pause.began_at:%Y-%m-%d %H:%M}",
+        next_hop=pause.next_hop,
+        failures=pause.failures,
+        reason=pause.reason,
     )

@@ -1,18 +1,22 @@
 """Makes reports to originators and notices to the postmaster, as messages ready to be stored.
 
-A report never causes another: one that cannot be delivered goes to the postmaster, as a notice, and ends there.
+A report never causes another: one that cannot be delivered goes to the postmaster, as a notice, and ends there. When
+there are too many (`reportcap`), the rest is held in the queue, and the postmaster is told.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from logging import ERROR
+from logging import ERROR, INFO, WARNING
 
 from masqmail.daemon.directory import Directory, Marks
+from masqmail.daemon.reportcap import MAX_TO_ALL, MAX_TO_ONE, HeldReports, ReportCap
+from masqmail.daemon.texts import Texts
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 from masqmail.mail.dsn import Action, Composed, Report, ReportedRecipient, compose, notice
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Body, Envelope, Notify, Recipient, Ret
 from masqmail.mail.status import LOCAL_ERROR, Status
+from masqmail.mail.wording import Letter
 from masqmail.routing.alias import expand
 from masqmail.routing.decide import MessageFacts
 from masqmail.routing.local import POSTMASTER
@@ -21,7 +25,7 @@ from masqmail.spool.intake import HeaderFacts
 from masqmail.spool.queueid import QueueIds
 from masqmail.spool.states import State
 from masqmail.system.clock import Clock
-from masqmail.system.events import INTERNAL_ERROR, NOTICE_MADE, REPORT_MADE, emit
+from masqmail.system.events import NOTICE_LOST, NOTICE_MADE, REPORT_HELD, REPORT_MADE, emit
 
 #: A failed message up to this size goes back whole unless its sender asked for the header alone.
 MAX_RETURNED_BYTES = 50_000
@@ -29,6 +33,9 @@ MAX_RETURNED_BYTES = 50_000
 MAX_RETURNED_ON_REQUEST_BYTES = 2_000_000
 
 ITSELF = "MasqMail itself"
+
+#: Why a report is held that the cap does not let go.
+HELD_BACK = "too many reports lately: release it if it is right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Subject:
     arrived_at: datetime
     header: bytes
     body: bytes | None = None
+    received_host: str = ""
 
     @classmethod
     def of_new(cls, envelope: Envelope, facts: HeaderFacts) -> "Subject":
@@ -57,6 +65,7 @@ class Subject:
             facts.kind,
             facts.received_at,
             facts.header,
+            received_host=_host(facts.origin.protocol, facts.origin.description),
         )
 
     @classmethod
@@ -72,7 +81,13 @@ class Subject:
             message.received_at,
             message.header,
             b"".join(message.body_chunks()) if _returns_all(message, action) else None,
+            _host(message.protocol, message.received_from),
         )
+
+
+def _host(protocol: str, received_from: str) -> str:
+    """Who handed a message in, as the variables of programs have it; nothing for this host."""
+    return "" if protocol == "local" else received_from.partition(" ")[0]
 
 
 def _returns_all(message: StoredMessage, action: Action) -> bool:
@@ -84,9 +99,11 @@ def _returns_all(message: StoredMessage, action: Action) -> bool:
 
 
 class Reporter:
-    """Composes reports and notices and finds out where they go."""
+    """Composes reports and notices and finds out where they go; a reload sets `texts` anew."""
 
     def __init__(self, directory: Directory, clock: Clock, queue_ids: QueueIds) -> None:
+        self.texts = Texts()
+        self.cap = ReportCap(clock)
         self._directory = directory
         self._clock = clock
         self._queue_ids = queue_ids
@@ -127,18 +144,38 @@ class Reporter:
             made = self._report(subject, action, about, subject.reverse_path, Kind.REPORT)
             if _reaches_somebody(made):
                 return made
-        if action is not Action.FAILED or subject.kind is Kind.NOTICE:
+        if action is not Action.FAILED:
+            return None
+        if subject.kind is Kind.NOTICE:
+            reason = "; ".join(f"{recipient.address}: {recipient.reason or recipient.status}" for recipient in about)
+            emit(NOTICE_LOST, level=ERROR, queue_id=subject.queue_id, reason=reason)
             return None
         return self._report(subject, action, about, Mailbox(POSTMASTER), Kind.NOTICE)
 
-    def notice(self, subject: str, text: str) -> NewMessage:
+    def about_held(self, held: HeldReports) -> Letter:
+        """What the postmaster is told of reports that were too many."""
+        lines = [f"  {address}: {count}" for address, count in held.named.items()]
+        if (others := held.count - sum(held.named.values())) > 0:
+            lines.append(f"  ...: {others}")
+        filled = {"each": MAX_TO_ONE, "all": MAX_TO_ALL, "count": held.count, "list": "\n".join(lines)}
+        return self.texts.words.reports_held.filled(**filled)
+
+    def notice(self, letter: Letter) -> NewMessage:
         """A letter to the postmaster about the system itself."""
         now = self._clock.now()
         queue_id = self._queue_ids.new(now)
         to = self._directory.rules.local.qualify(Mailbox(POSTMASTER))
         host_name = self._directory.rules.host_name
-        emit(NOTICE_MADE, queue_id=queue_id, subject=subject)
-        composed = notice(subject, text, to=to, host_name=host_name, notice_id=queue_id, made_at=now.astimezone())
+        emit(NOTICE_MADE, queue_id=queue_id, subject=letter.subject)
+        composed = notice(
+            letter.subject,
+            letter.text,
+            to=to,
+            host_name=host_name,
+            notice_id=queue_id,
+            made_at=now.astimezone(),
+            language=self.texts.language,
+        )
         return self._message(composed, queue_id, now, Mailbox(POSTMASTER), Kind.NOTICE, smtputf8=False)
 
     def _report(
@@ -160,11 +197,24 @@ class Reporter:
             body=subject.body,
             envid=subject.envid,
             smtputf8=subject.smtputf8,
+            language=self.texts.language,
+            template=self.texts.template_for(action),
+            sender=subject.reverse_path,
+            received_host=subject.received_host,
         )
         made = self._message(compose(report), queue_id, now, to, kind, smtputf8=subject.smtputf8)
-        if _reaches_somebody(made):
-            emit(REPORT_MADE, queue_id=queue_id, action=action.value, about=subject.queue_id, recipient=str(to))
-        return made
+        if not _reaches_somebody(made):
+            return made
+        is_taken = self.cap.takes(str(report.to).lower())
+        emit(
+            REPORT_MADE if is_taken else REPORT_HELD,
+            level=INFO if is_taken else WARNING,
+            queue_id=queue_id,
+            action=action.value,
+            about=subject.queue_id,
+            recipient=str(to),
+        )
+        return made if is_taken else _held(made)
 
     def _message(
         self, composed: Composed, queue_id: str, now: datetime, to: Mailbox, kind: Kind, *, smtputf8: bool
@@ -189,14 +239,18 @@ class Reporter:
             kind=kind,
         )
         if kind is Kind.NOTICE and not _reaches_somebody(made):
-            emit(
-                INTERNAL_ERROR,
-                level=ERROR,
-                queue_id=queue_id,
-                reason="a notice ends here: the postmaster has no mailbox",
-            )
+            emit(NOTICE_LOST, level=ERROR, queue_id=queue_id, reason="the postmaster has no mailbox")
         return made
 
 
+def _held(message: NewMessage) -> NewMessage:
+    """The message, kept until somebody releases it."""
+    recipients = [
+        recipient._replace(state=State.HELD, reason=HELD_BACK) if recipient.state is State.QUEUED else recipient
+        for recipient in message.recipients
+    ]
+    return message._replace(recipients=recipients)
+
+
 def _reaches_somebody(message: NewMessage) -> bool:
-    return any(recipient.state is State.QUEUED for recipient in message.recipients)
+    return not all(recipient.state.is_ended for recipient in message.recipients)

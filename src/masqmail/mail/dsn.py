@@ -10,17 +10,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from masqmail import __version__
 from masqmail.mail.address import Mailbox
 from masqmail.mail.date import format_date
-from masqmail.mail.dsntext import Action, ReportedRecipient, host_of, one_line, report_text, subject_for
+from masqmail.mail.dsntext import MAX_LISTED, ReportedRecipient, host_of, one_line, recipient_lines, report_text
 from masqmail.mail.header import split_fields, values
+from masqmail.mail.mimetext import subject_field, text_part
+from masqmail.mail.template import Template
+from masqmail.mail.wording import Action, Language, Wording, wording
 
 __all__ = ["Action", "Composed", "Report", "ReportedRecipient", "compose", "notice"]
 
 #: How much of the original header section a report returns.
 MAX_RETURNED_HEADER_BYTES = 64 * 1024
 
+#: How much of the header section, and of the text, a template can repeat.
+MAX_QUOTED_BYTES = 64 * 1024
+
 _MAX_SHOWN_SUBJECT = 120
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,300}>")
 
 
@@ -38,7 +46,8 @@ class Report:
 
     `report_id` is the queue ID of the report itself; `queue_id`, `envid`, `arrived_at` and `header` are those of
     the message. Its `body` is given only when all of it is to be returned. With `smtputf8` the message was
-    sent under that extension and the report may be, too.
+    sent under that extension and the report may be, too. A `template` takes the place of the built-in text;
+    `sender`, `received_host` and `ident` are for its sake.
     """
 
     action: Action
@@ -53,16 +62,23 @@ class Report:
     body: bytes | None = None
     envid: str = ""
     smtputf8: bool = False
+    language: Language = Language.ENGLISH
+    template: Template | None = None
+    sender: Mailbox | None = None
+    received_host: str = ""
+    ident: str = ""
 
 
 def compose(report: Report) -> Composed:
     """The whole report, RFC 6522: a text for people, the facts for programs, and the message it is about."""
-    parts = [_text_part(_explain(report)), _status_part(report), _returned_part(report)]
+    words, language = wording(report.language), report.language.value
+    parts = [text_part(_explain(report, words), language), _status_part(report), _returned_part(report)]
     boundary = _boundary(report.report_id, b"".join(parts))
     lines = [
-        *_first_fields(report.report_id, report.host_name, report.made_at, report.to, subject_for(report.action)),
+        *_first_fields(report.report_id, report.host_name, report.made_at, report.to, words.subjects[report.action]),
         *_thread_fields(report.header),
         "Auto-Submitted: auto-replied",  # RFC 3834 §3.1.7
+        f"Content-Language: {language}",
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"',
     ]
@@ -73,10 +89,18 @@ def compose(report: Report) -> Composed:
     return Composed(_crlf(lines), body)
 
 
-def notice(subject: str, text: str, *, to: Mailbox, host_name: str, notice_id: str, made_at: datetime) -> Composed:
+def notice(
+    subject: str,
+    text: str,
+    *,
+    to: Mailbox,
+    host_name: str,
+    notice_id: str,
+    made_at: datetime,
+    language: Language = Language.ENGLISH,
+) -> Composed:
     """A plain message from the mail system to a person, for example to the postmaster. `text` has LF line ends."""
-    content = _text_part(text)
-    head, _, body = content.partition(b"\r\n\r\n")
+    head, _, body = text_part(text, language.value).partition(b"\r\n\r\n")
     lines = [
         *_first_fields(notice_id, host_name, made_at, to, subject),
         "Auto-Submitted: auto-generated",
@@ -90,7 +114,7 @@ def _first_fields(message_id: str, host_name: str, made_at: datetime, to: Mailbo
         f"Date: {format_date(made_at)}",
         f"From: Mail Delivery System <mailer-daemon@{host_name}>",
         f"To: {to}",
-        f"Subject: {_ascii(one_line(subject))}",
+        subject_field(one_line(subject)),
         f"Message-ID: <{message_id}@{host_name}>",
     ]
 
@@ -103,19 +127,63 @@ def _thread_fields(header: bytes) -> list[str]:
     return [f"In-Reply-To: {value}", f"References: {value}"]
 
 
-def _explain(report: Report) -> str:
-    attachment = (
-        "Its header is attached." if report.body is None else "The whole message is attached, nothing of it is lost."
-    )
+def _explain(report: Report, words: Wording) -> str:
+    """The text for people."""
+    if report.template is not None:
+        return report.template.filled(_template_values(report, words))
     return report_text(
         report.action,
         report.recipients,
+        words,
         host_name=report.host_name,
         subject=_subject_of(report.header),
         arrived_at=report.arrived_at,
         queue_id=report.queue_id,
-        attachment=attachment,
+        returns_all=report.body is not None,
     )
+
+
+def _template_values(report: Report, words: Wording) -> dict[str, str]:
+    """What the variables of `mail.template.VARIABLES` hold."""
+    listed = report.recipients[:MAX_LISTED]
+    first, sender = one_line(listed[0].address), report.sender
+    local_part, _, domain = first.rpartition("@") if "@" in first else (first, "", "")
+    until = max(filter(None, (recipient.will_retry_until for recipient in listed)), default=None)
+    return {
+        "user": local_part,
+        "recipient": first,
+        "recipient_local": local_part,
+        "recipient_domain": domain,
+        "sender": str(sender or ""),
+        "sender_local": sender.local_part if sender else "",
+        "sender_domain": sender.domain if sender else "",
+        "received_host": one_line(report.received_host),
+        "ident": one_line(report.ident),
+        "queue_id": report.queue_id,
+        "subject": _subject_of(report.header),
+        "received_at": words.when(report.arrived_at),
+        "gives_up_at": words.when(until) if until else "",
+        "host_name": report.host_name,
+        "postmaster": f"postmaster@{report.host_name}",
+        "package": "MasqMail",
+        "version": __version__,
+        "recipients": ", ".join(one_line(recipient.address) for recipient in listed),
+        "failed_recipients": "\n".join(recipient_lines(report.action, report.recipients, words)),
+        "reasons": "\n".join(f"{one_line(item.address)}: {_reason_of(item)}" for item in listed),
+        "message_header": _quoted(report.header),
+        "message_body": _quoted(report.body or b""),
+    }
+
+
+def _reason_of(recipient: ReportedRecipient) -> str:
+    is_answer = recipient.remote_host or not recipient.reason
+    return one_line(str(recipient.status) if is_answer else recipient.reason)
+
+
+def _quoted(content: bytes) -> str:
+    """A part of the message as text, in bounds."""
+    text = content[:MAX_QUOTED_BYTES].decode(errors="replace").replace("\r\n", "\n").rstrip("\n")
+    return _CONTROL.sub(" ", text)
 
 
 def _subject_of(header: bytes) -> str:
@@ -130,16 +198,6 @@ def _subject_of(header: bytes) -> str:
         text = raw
     text = one_line(text)
     return text if len(text) <= _MAX_SHOWN_SUBJECT else text[:_MAX_SHOWN_SUBJECT] + "…"
-
-
-def _text_part(text: str) -> bytes:
-    """A text/plain part: its header, a blank line and the text."""
-    content = text.replace("\n", "\r\n").encode(errors="replace")
-    charset, encoding = ("us-ascii", "7bit") if content.isascii() else ("utf-8", "8bit")
-    return (
-        _crlf([f"Content-Type: text/plain; charset={charset}", f"Content-Transfer-Encoding: {encoding}", ""])
-        + content
-    )
 
 
 def _status_part(report: Report) -> bytes:

@@ -29,7 +29,10 @@ MESSAGE_HELD = "message held"
 MESSAGE_RELEASED = "message released"
 MESSAGE_REMOVED = "message removed"
 REPORT_MADE = "report made"
+REPORT_HELD = "report held"
 NOTICE_MADE = "notice made"
+NOTICE_LOST = "notice lost"
+TEMPLATE_FAULTY = "template faulty"
 PICKUP_TAKEN = "pickup taken"
 PICKUP_REFUSED = "pickup refused"
 ALIAS_FAULTY = "alias faulty"
@@ -80,7 +83,10 @@ EVENTS: dict[str, str] = {
     MESSAGE_RELEASED: "A held message may be delivered again.",
     MESSAGE_REMOVED: "Somebody removed a message; nobody gets a report.",
     REPORT_MADE: "A delivery status notification to the sender of a message was queued.",
+    REPORT_HELD: "There were too many reports lately: one is held in the queue instead of being sent.",
     NOTICE_MADE: "A notice to the postmaster about the system itself was queued.",
+    NOTICE_LOST: "A notice to the postmaster could not be delivered. Nobody else is told, so nothing goes round.",
+    TEMPLATE_FAULTY: "A template of [notices] cannot be used; the built-in text is.",
     PICKUP_TAKEN: "A message left in the pickup folder was accepted.",
     PICKUP_REFUSED: "A file in the pickup folder is no message we can take.",
     ALIAS_FAULTY: "An alias file is missing or has a bad entry; its good entries count.",
