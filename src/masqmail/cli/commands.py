@@ -1,4 +1,4 @@
-"""What `masqmail` does besides the queue: serve, check, status, links, flush, explain, log, demo, passwd.
+"""What `masqmail` does besides the queue: serve, check, status, links, flush, explain, log, demo, passwd, import.
 
 What only some of them need is imported where it is used: most of them should be done before one could blink.
 """
@@ -209,6 +209,13 @@ def _daemon_gid(found: "Configuration") -> int:
         return grp.getgrnam(found.host.group).gr_gid if os.geteuid() == 0 else -1
     except KeyError:
         return -1
+
+
+def import_(options: argparse.Namespace) -> int:
+    """Turns the configuration and the queue of another program into ours."""
+    from masqmail.cli.import_command import run
+
+    return run(options)
 
 
 def demo(options: argparse.Namespace) -> int:
