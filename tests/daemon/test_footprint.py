@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+from masqmail.daemon.serve import LATE_MODULES
+from masqmail.mail.wording import Language
+
 
 def loaded_by(*modules: str) -> set[str]:
     """All modules, and the packages they are in, that a new interpreter has loaded after importing these."""
@@ -25,16 +28,32 @@ def test_the_parent_loads_only_what_it_does_all_day() -> None:
         "masqmail.daemon.parent_wire",
         "masqmail.daemon.serve",
     }
-    assert not loaded & {"dataclasses", "inspect", "logging", "json", "argparse", "pathlib", "asyncio", "ctypes"}
+    assert not loaded & {
+        "typing",
+        "re",
+        "dataclasses",
+        "inspect",
+        "logging",
+        "json",
+        "argparse",
+        "pathlib",
+        "asyncio",
+        "ctypes",
+    }
 
 
 def test_the_daemon_loads_nothing_for_what_most_hosts_never_do() -> None:
     loaded = loaded_by("masqmail.cli.serve", "masqmail.cli.configuration", "masqmail.config.check")
     loaded |= loaded_by("masqmail.config.load", "masqmail.daemon.running")
     assert "masqmail.daemon.scheduler" in loaded
-    direct_delivery = {"dns", "cryptography"}
-    reports = {"email.header", "email.message"}
+    direct_delivery = {"dns", "cryptography", "idna"}
+    reports = {"email.header", "email.message", "masqmail.mail.words_en"}
     commands = {"argparse", "gettext", "http.client", "masqmail.cli.run", "masqmail.cli.client"}
     archives = {"zipfile", "importlib.resources", "tempfile", "shutil"}
     others = {"encodings.idna", "multiprocessing", "logging.config", "importlib.metadata", "difflib"}
     assert not loaded & (direct_delivery | reports | commands | archives | others)
+
+
+def test_what_the_daemon_loads_late_is_loaded_before_it_drops_roots_rights() -> None:
+    loaded = loaded_by(*LATE_MODULES)
+    assert {f"masqmail.mail.words_{language.value}" for language in Language} | {"idna"} <= loaded

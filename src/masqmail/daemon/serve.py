@@ -5,11 +5,11 @@ Whatever this module imports stays in the parent's memory; the daemon's modules 
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from masqmail.daemon.parent import RunDaemon, report_stop, run_as_root
 from masqmail.daemon.parent_settings import ParentSettings
 
+TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:
     from masqmail.config.model import Configuration
     from masqmail.system.accounts import Account
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 SPOOL_MODE, PICKUP_MODE, RUNTIME_MODE = 0o711, 0o1733, 0o755
 
 #: Imported when first needed, which on most hosts is never; and those that only direct delivery needs.
-LATE_MODULES = ("email.header", "encodings.idna")
+LATE_MODULES = (
+    "difflib",
+    "email.header",
+    "encodings.idna",
+    "idna",
+    *(f"masqmail.mail.words_{language}" for language in ("de", "en", "fr", "it")),
+)
 DIRECT_MODULES = ("dns.asyncbackend", "dns.asyncresolver", "dns.rdtypes.ANY.MX")
 
 Load = Callable[[], "Configuration"]
@@ -99,6 +105,7 @@ def parent_settings_of(configuration: "Configuration") -> ParentSettings:
     from masqmail.delivery.program import TIMEOUT_SECONDS
 
     passwords = [route.password_file for route in configuration.routes.values()]
+    passwords += [account.password_file for account in configuration.fetch.values()]
     smtp, local, log = configuration.smtp, configuration.local, configuration.log
     return ParentSettings(
         user=configuration.host.user,
@@ -109,6 +116,7 @@ def parent_settings_of(configuration: "Configuration") -> ParentSettings:
         mailboxes={user: _mailbox(configuration, user) for user in local.users},
         pipe_timeout_seconds=TIMEOUT_SECONDS,
         alias_files=tuple(map(str, local.aliases)),
+        glob_alias_files=tuple(map(str, local.glob_aliases)),
         listen={str(address): (address.host, address.port) for address in (*smtp.listen, *smtp.tls_listen)},
         secret_files=tuple(str(path) for path in (*passwords, smtp.certificate, smtp.private_key) if path),
         directories=tuple((str(path), mode) for path, mode in _directories(configuration)),
@@ -117,9 +125,9 @@ def parent_settings_of(configuration: "Configuration") -> ParentSettings:
     )
 
 
-def _mailbox(configuration: "Configuration", user: str) -> tuple[str, str]:
-    store, path = configuration.local.mailbox_of(user)
-    return store.value, path
+def _mailbox(configuration: "Configuration", user: str) -> tuple[str, str, tuple[str, ...]]:
+    store, where = configuration.local.mailbox_of(user)
+    return (store.value, where, ()) if isinstance(where, str) else (store.value, "", tuple(where))
 
 
 def _directories(configuration: "Configuration") -> list[tuple[os.PathLike[str], int]]:

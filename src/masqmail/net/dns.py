@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
-import idna
 
 from masqmail.net import dial
 from masqmail.net.errors import NameFailure, NameNotFound, NoAddress, NullMx
@@ -200,6 +199,8 @@ def to_ascii(domain: str) -> str:
     """A domain as DNS wants it, with A-labels (RFC 5891). Raises `NameFailure` for one that cannot be."""
     if domain.isascii():
         return domain
+    import idna  # its tables are large, and most hosts never need them
+
     try:
         return idna.encode(domain, uts46=True).decode("ascii")
     except idna.IDNAError as error:
