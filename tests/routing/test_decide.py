@@ -59,7 +59,12 @@ CONDITIONS = [
         facts("a@x", "a@x", "a@y"),
         "From a@y is in not_from_headers (*@y)",
     ),
-    (route("r", not_from_headers=patterns("*@y")), facts("a@x"), None),
+    (route("r", not_from_headers=patterns("*@y")), facts("a@x", "a@x"), None),
+    (
+        route("r", not_from_headers=patterns("*@y")),
+        facts("a@x"),
+        "the message has no From address, and not_from_headers asks for one",
+    ),
     (route("r", max_size_bytes=1000), facts(size_bytes=1000), None),
     (route("r", max_size_bytes=1000), facts(size_bytes=1500), "the message has 1.5KB, max_size is 1KB"),
     (route("r", max_size_bytes=999), facts(size_bytes=2_000_000), "the message has 2MB, max_size is 999 bytes"),

@@ -210,15 +210,18 @@ def _judge_addresses(
     allowed: tuple[Pattern, ...],
     denied: tuple[Pattern, ...],
 ) -> str | None:
-    """Why these addresses do not fit: one is denied, or none of them is allowed where only some are."""
+    """Why these addresses do not fit: one is denied, or none of them is allowed where only some are.
+
+    No address at all, as in a From that cannot be read, gets round neither list.
+    """
+    if not mailboxes and (denied or allowed):
+        return f"the message has no {what} address, and {setting if allowed else 'not_' + setting} asks for one"
     if denied:
         for mailbox in mailboxes:
             if (pattern := first_match(denied, mailbox)) is not None:
                 return f"{what} {show_path(mailbox)} is in not_{setting} ({pattern})"
     if not allowed or any(first_match(allowed, mailbox) is not None for mailbox in mailboxes):
         return None
-    if not mailboxes:
-        return f"the message has no {what} address, and {setting} asks for one"
     return f"{what} {', '.join(map(show_path, mailboxes[:3]))} is not in {setting}"
 
 
