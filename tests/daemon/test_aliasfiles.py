@@ -82,3 +82,17 @@ def test_a_file_without_end_is_not_read_whole(tmp_path: Path) -> None:
         os.truncate(file.fileno(), MAX_FILE_BYTES + 1)
     with pytest.raises(OSError, match="larger than"):
         read_included(str(path))
+
+
+def test_glob_files_are_read_when_they_change_and_have_their_problems(tmp_path: Path) -> None:
+    path = tmp_path / "globs"
+    files = AliasFiles([], [path])
+    assert files.globs() == []
+    assert files.problems() == [f"the alias file {path} cannot be read: No such file or directory"]
+    path.write_text("*@shop.example: joe\njoe: ann\n")
+    (table,) = files.globs()
+    assert [entry.name for entry in table.entries] == ["*@shop.example"]
+    assert files.tables() == []
+    assert files.problems() == [
+        f"{path}:2: joe: a glob is for the whole address; write joe@* for this name in every local domain"
+    ]

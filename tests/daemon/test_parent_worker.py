@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.daemon.parent_payload import encode_job
-from masqmail.daemon.parent_worker import carry_out, check_source
+from masqmail.daemon.parent_payload import decode_result, encode_job, encode_result
+from masqmail.daemon.parent_wire import WireError
+from masqmail.daemon.parent_worker import carry_out, check_forward, check_source
 from masqmail.delivery.files import NotUsable
+from masqmail.delivery.forward import Forward
+from masqmail.delivery.job import LocalJob
+from masqmail.delivery.local import Plan, plan_for
 from masqmail.mail.outcome import Culprit, Deferred
 from masqmail.spool.api import TargetKind
+from masqmail.system.accounts import Account
 from support import local as support
 
 
@@ -83,3 +88,77 @@ def test_a_missing_alias_file_defers(tmp_path: Path) -> None:
     os.close(memfd)
     assert isinstance(outcome, Deferred)
     assert (outcome.culprit, outcome.reason) == (Culprit.LOCAL, f"{path}: no such file or directory")
+
+
+def test_what_a_glob_file_names_is_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "globs"
+    file.write_text('fax*@home.example: "|/bin/fax"\n')
+    job = support.job(TargetKind.PIPE, "|/bin/fax", source=f"{file}:fax*@home.example")
+    check_source(job, [], [str(file)])
+    with pytest.raises(NotUsable, match="does not name"):
+        check_source(job, [str(file)])
+
+
+def forward_job(target: str, kind: TargetKind = TargetKind.PIPE) -> LocalJob:
+    return support.job(kind, target, source="~bob/.forward")
+
+
+@pytest.fixture
+def bob(tmp_path: Path) -> Account:
+    tmp_path.chmod(0o755)
+    (tmp_path / "more").write_text("|/bin/more\n")
+    (tmp_path / ".forward").write_text(f'"|/bin/fax ${{sender}}", /srv/box, :include:{tmp_path}/more\n')
+    for name in (".forward", "more"):
+        (tmp_path / name).chmod(0o600)
+    return support.account("bob", os.geteuid(), os.getegid(), tmp_path)
+
+
+def plan(job: LocalJob, bob: Account, tmp_path: Path) -> Plan:
+    return plan_for(job, support.settings(tmp_path), {"bob": bob}.get)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [("|/bin/fax ${sender}", TargetKind.PIPE), ("|/bin/more", TargetKind.PIPE), ("/srv/box", TargetKind.FILE)],
+)
+def test_what_a_forward_file_names_is_the_users(tmp_path: Path, bob: Account, target: str, kind: TargetKind) -> None:
+    job = forward_job(target, kind)
+    found = plan(job, bob, tmp_path)
+    assert found.account == bob
+    check_forward(job, found)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [("|/bin/fax", TargetKind.PIPE), ("|/srv/box", TargetKind.PIPE), ("/srv/box/", TargetKind.FILE)],
+)
+def test_anything_else_in_the_name_of_a_forward_file_is_refused(
+    tmp_path: Path, bob: Account, target: str, kind: TargetKind
+) -> None:
+    job = forward_job(target, kind)
+    with pytest.raises(NotUsable, match=r"~bob/\.forward does not name"):
+        check_forward(job, plan(job, bob, tmp_path))
+
+
+def test_a_forward_file_that_has_become_unsafe_runs_nothing(tmp_path: Path, bob: Account) -> None:
+    (tmp_path / ".forward").chmod(0o666)
+    job = forward_job("|/bin/more")
+    with pytest.raises(NotUsable, match="passed over"):
+        check_forward(job, plan(job, bob, tmp_path))
+
+
+@pytest.mark.parametrize("texts", [(), (("/home/bob/.forward", "bob\n\\joe\udce9 é"), ("/x", ""))])
+def test_what_was_found_goes_through_the_parent_unchanged(texts: tuple[tuple[str, str], ...]) -> None:
+    found = Forward(texts, "" if texts else "it was passed over")
+    assert decode_result(encode_result(found)) == found
+
+
+def test_what_would_not_fit_into_a_packet_is_put_off() -> None:
+    result = decode_result(encode_result(Forward((("/home/bob/.forward", "\udce9" * 16_000),))))
+    assert isinstance(result, Deferred)
+
+
+@pytest.mark.parametrize("payload", [b'{"texts": 1}', b'{"texts": [["a"]]}', b'{"texts": []}'])
+def test_a_result_that_makes_no_sense_is_refused(payload: bytes) -> None:
+    with pytest.raises(WireError):
+        decode_result(payload)

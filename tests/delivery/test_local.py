@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from masqmail.delivery.files import NotUsable
-from masqmail.delivery.job import LocalJob, LocalMethod
+from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore
 from masqmail.delivery.local import LocalSettings, Plan, deliver, plan_for
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed
 from masqmail.spool.api import TargetKind
@@ -51,6 +51,29 @@ def test_a_program_gets_its_words_and_its_environment_as_the_alias_user(settings
     assert (found.method, found.account) == (LocalMethod.PIPE, ALIAS)
     assert found.command == ("/bin/fax", "fax+12 x", "-fann@example.org")
     assert (found.environment["HOME"], found.environment["QUALIFY_DOMAIN"]) == ("/home/alias", "gateway.example")
+
+
+MDA = Mailstore(LocalMethod.MDA, command=("/bin/mda", "-d", "${recipient_local}", "-a${recipient} ${user}", "$HOME"))
+
+
+def test_an_mda_runs_as_the_user_and_knows_who_that_is(tmp_path: Path) -> None:
+    """Whichever alias or detail was asked for: the program looks the user up."""
+    found = plan(support.job(TargetKind.MAILBOX, "bob"), support.settings(tmp_path, mailstores={"bob": MDA}))
+    assert (found.method, found.account) == (LocalMethod.PIPE, BOB)
+    assert found.command == ("/bin/mda", "-d", "bob", "-afax+12@home.example bob", "$HOME")
+    assert {name: found.environment[name] for name in ("USER", "LOGNAME", "LOCAL_PART", "DOMAIN", "SENDER")} == {
+        "USER": "bob",
+        "LOGNAME": "bob",
+        "LOCAL_PART": "bob",
+        "DOMAIN": "home.example",
+        "SENDER": "ann@example.org",
+    }
+
+
+def test_a_mailbox_of_an_lmtp_server_is_not_written_to(tmp_path: Path) -> None:
+    settings = support.settings(tmp_path, mailstores={"bob": Mailstore(LocalMethod.LMTP, "/run/lmtp")})
+    with pytest.raises(NotUsable, match="LMTP"):
+        plan(support.job(TargetKind.MAILBOX, "bob"), settings)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,65 @@ def test_an_address_leads_to_its_targets(address: str, aliases: str, expected: l
     assert not expansion.faults
 
 
+GLOBS = """
+*@shop.home.example: bob@shop.home.example
+sales-*@home.example: ann, boss@home.example
+SALES-*@home.example: carl
+boss@home.example: carl, carl@isp.example
+news?@*: "|/bin/news"
+"""
+
+GLOB_EXPANSIONS = [
+    # address, alias file, targets
+    ("x@shop.home.example", "", ["bob"]),
+    ("x@shop.home.example", "bob: ann", ["ann"]),  # a glob that leads into itself leaves the word to the table
+    ("bob@shop.home.example", "bob: ann", ["ann"]),
+    ("Sales-EU@Home.Example", "sales-eu: bob", ["ann", "carl", "carl@isp.example"]),
+    ("boss", "boss: bob", ["bob"]),  # its whole address is boss@gateway.home.example
+    ("boss@home.example", "boss: bob", ["carl", "carl@isp.example"]),
+    ("staff", "staff: boss@home.example, ann", ["carl", "carl@isp.example", "ann"]),
+    ("news1@home.example", "", ["|/bin/news"]),
+    ("postmaster@shop.home.example", "", ["bob"]),
+    ("x@isp.example", "", ["x@isp.example"]),
+]
+
+
+@pytest.mark.parametrize(("address", "aliases", "expected"), GLOB_EXPANSIONS)
+def test_globs_go_before_the_table_at_each_step(address: str, aliases: str, expected: list[str]) -> None:
+    local = replace(LOCAL, domains=(*LOCAL.domains, "shop.home.example"))
+    the_book = replace(book(aliases), local=local, globs=[parse(GLOBS, "/etc/globs", has_globs=True)])
+    expansion = expand(parse_mailbox(address), the_book)
+    assert targets(expansion) == expected
+    assert not expansion.faults
+
+
+def test_of_several_glob_files_the_first_counts() -> None:
+    first, second = (parse(f"a*@*: {user}", f"/etc/{user}", has_globs=True) for user in ("ann", "bob"))
+    expansion = expand(parse_mailbox("ax@home.example"), replace(book(""), globs=[first, second]))
+    assert [(str(target), target.source) for target in expansion.targets] == [("ann", "/etc/ann:a*@*")]
+
+
+def test_where_case_matters_it_does_in_globs_but_not_for_domains() -> None:
+    globs = [parse("Ann*@HOME.example: bob", "/etc/globs", has_globs=True)]
+    the_book = replace(book(""), local=replace(LOCAL, match_case=True), globs=globs)
+    assert targets(expand(parse_mailbox("Ann1@home.example"), the_book)) == ["bob"]
+    assert targets(expand(parse_mailbox("ann1@home.example"), the_book)) == []
+
+
+def test_globs_that_lead_to_each_other_are_a_loop() -> None:
+    globs = [parse("a@*: b@home.example, ann\nb@*: a@home.example", "/etc/globs", has_globs=True)]
+    expansion = expand(parse_mailbox("a@home.example"), replace(book(""), globs=globs))
+    assert targets(expansion) == ["ann"]
+    assert "/etc/globs:a@* → /etc/globs:b@* → /etc/globs:a@*" in reasons(expansion)[0]
+
+
+def test_whoever_fits_a_glob_is_known() -> None:
+    globs = [parse("*@home.example: bob", "/etc/globs", has_globs=True)]
+    the_book = replace(book(""), globs=globs)
+    assert the_book.knows(parse_mailbox("anybody@home.example"))
+    assert not the_book.knows(parse_mailbox("anybody@gateway.home.example"))
+
+
 FAULTS = [
     # address, alias file, targets all the same, reasons
     ("nobody", "", [], ["there is no user nobody here"]),

@@ -128,6 +128,74 @@ class Conformance:
                 assert getattr(stored, name) == getattr(given, name), name
             assert (stored.attempts, stored.age, stored.warned, stored.due) == (0, timedelta(0), 0, None)
 
+    # children in the place of a recipient
+
+    async def leased(self, spool: Spool, *recipients: NewRecipient) -> list[StoredRecipient]:
+        await spool.accept([message("m1", *recipients)])
+        (lease,) = await spool.lease("test", {item.route_class for item in recipients}, now=START + MINUTE)
+        return list(lease.recipients)
+
+    async def test_children_take_the_place_of_a_recipient(self, spool: Spool) -> None:
+        bob = recipient("bob", LOCAL, kind=TargetKind.USER, domain="", original="b@home.example")
+        (stored,) = await self.leased(spool, bob)
+        children = [
+            recipient("bob", LOCAL, kind=TargetKind.MAILBOX, domain="", source="~bob/.forward"),
+            recipient("bob@isp.example", A, original="b@home.example"),
+            recipient(
+                "nobody", LOCAL, kind=TargetKind.MAILBOX, state=State.FAILED, status=MAILBOX_UNKNOWN, reason="x"
+            ),
+        ]
+        report = message("r1", recipient("root@isp.example", A))
+        await spool.forward(stored.id, children, [report], "sent on")
+        item = await spool.find("m1")
+        assert item is not None
+        assert [(one.target, one.kind, one.state, one.source) for one in item.recipients] == [
+            ("bob", TargetKind.MAILBOX, State.QUEUED, "~bob/.forward"),
+            ("bob@isp.example", TargetKind.REMOTE, State.QUEUED, ""),
+            ("nobody", TargetKind.MAILBOX, State.FAILED, ""),
+        ]
+        assert stored.id not in {one.id for one in item.recipients}
+        assert await spool.find("r1") is not None
+        events = [(entry.event, entry.recipient, entry.text) for entry in await spool.history("m1")]
+        assert events[1:] == [("forwarded", "bob", "sent on"), ("failed", "nobody", "x")]
+        counts = await spool.counts()
+        assert (counts.messages, counts.recipients) == (2, 3)
+        leases = await spool.lease("test", {A, LOCAL}, now=START + MINUTE)
+        assert sum(len(lease.recipients) for lease in leases) == 3
+
+    async def test_a_child_that_the_message_has_already_is_left_out(self, spool: Spool) -> None:
+        users = [recipient(name, LOCAL, kind=TargetKind.USER, domain="") for name in ("ann", "bob")]
+        first, *_ = await self.leased(spool, *users, recipient("x@isp.example"))
+        same = recipient("bob", LOCAL, kind=TargetKind.MAILBOX, domain="")
+        await spool.forward(first.id, [same, recipient("x@isp.example"), recipient("y@isp.example")], [], "")
+        item = await spool.find("m1")
+        assert item is not None
+        assert [one.target for one in item.recipients] == ["bob", "x@isp.example", "y@isp.example"]
+
+    async def test_a_message_whose_children_have_all_ended_is_gone(self, spool: Spool) -> None:
+        (stored,) = await self.leased(spool, recipient("bob", LOCAL, kind=TargetKind.USER, domain=""))
+        await spool.forward(stored.id, [recipient("x", state=State.FAILED, status=MAILBOX_UNKNOWN)], [], "")
+        assert await spool.find("m1") is None
+        assert (await spool.counts()).messages == 0
+
+    async def test_what_is_not_leased_is_not_replaced(self, spool: Spool) -> None:
+        (stored,) = await self.leased(spool, recipient("bob", LOCAL, kind=TargetKind.USER, domain=""))
+        await spool.record([Record(stored.id, State.QUEUED, "", LOCAL)])
+        await spool.forward(stored.id, [recipient("x@isp.example")], [message("r1")], "")
+        await spool.forward(4711 << 20, [recipient("x@isp.example")], [], "")
+        item = await spool.find("m1")
+        assert item is not None
+        assert [one.target for one in item.recipients] == ["bob"]
+        assert await spool.find("r1") is None
+
+    async def test_what_was_held_meanwhile_stays_held(self, spool: Spool) -> None:
+        (stored,) = await self.leased(spool, recipient("bob", LOCAL, kind=TargetKind.USER, domain=""))
+        await spool.hold(["m1"], "held by root")
+        await spool.forward(stored.id, [recipient("x@isp.example")], [], "")
+        item = await spool.find("m1")
+        assert item is not None
+        assert [(one.state, one.reason) for one in item.recipients] == [(State.HELD, "held by root")]
+
     async def test_the_null_reverse_path_stays_null(self, spool: Spool) -> None:
         await spool.accept([message("m1", reverse_path=None), message("m2", reverse_path=Mailbox("postmaster"))])
         first, second = await spool.listing()

@@ -13,7 +13,7 @@ from support.ports import free_port, wait_for_port
 CONFIGURATION = """\
 base_dir = {root}/run
 log_path = {root}/log
-protocols = imap
+protocols = imap {lmtp}
 listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
@@ -45,6 +45,11 @@ service anvil {{
     mode = 0
   }}
 }}
+service lmtp {{
+  unix_listener {root}/lmtp {{
+    mode = 0666
+  }}
+}}
 service auth {{
   unix_listener {root}/auth {{
     mode = 0666
@@ -53,12 +58,20 @@ service auth {{
 """
 
 
+LMTP = Path("/usr/lib/dovecot/lmtp")
+
+
 @dataclass(frozen=True)
 class Dovecot:
     """A running instance; `auth_socket` is what Postfix takes as `smtpd_sasl_path`."""
 
     root: Path
     port: int
+
+    @property
+    def lmtp_socket(self) -> Path:
+        """Where mail is delivered to; there is one if Debian's dovecot-lmtpd is here."""
+        return self.root / "lmtp"
 
     @property
     def auth_socket(self) -> Path:
@@ -77,7 +90,14 @@ def running_dovecot(folder: Path, maildir: Path, users: dict[str, str]) -> Itera
     instance = Dovecot(root, free_port())
     (root / "users").write_text("".join(f"{name}:{password}::::::\n" for name, password in users.items()))
     owner = (maildir if maildir.exists() else root).stat()
-    text = CONFIGURATION.format(root=root, maildir=maildir, port=instance.port, uid=owner.st_uid, gid=owner.st_gid)
+    text = CONFIGURATION.format(
+        root=root,
+        maildir=maildir,
+        port=instance.port,
+        uid=owner.st_uid,
+        gid=owner.st_gid,
+        lmtp="lmtp" * LMTP.exists(),
+    )
     (root / "dovecot.conf").write_text(text)
     command = ["dovecot", "-F", "-c", str(root / "dovecot.conf")]
     process = subprocess.Popen(command, env={**os.environ, "PATH": SEARCH_PATH})

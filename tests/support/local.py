@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from masqmail.delivery.job import LocalJob, LocalMethod
+from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore
 from masqmail.delivery.local import LocalSettings
 from masqmail.delivery.variables import variables_of
 from masqmail.mail.address import Mailbox
@@ -30,13 +30,16 @@ def settings(
     *,
     alias_user: str = "alias",
     methods: Mapping[str, LocalMethod] | None = None,
+    mailstores: Mapping[str, Mailstore] | None = None,
     pipe_timeout_seconds: float = 30.0,
 ) -> LocalSettings:
     """Mailboxes below `directory`: `mail/USER` or `mail/USER.d`."""
 
-    def mailbox_of(user: str) -> tuple[LocalMethod, str]:
+    def mailbox_of(user: str) -> Mailstore:
+        if user in (mailstores or {}):
+            return (mailstores or {})[user]
         if (methods or {}).get(user) is LocalMethod.MAILDIR:
-            return LocalMethod.MAILDIR, f"{directory}/mail/${{user}}.d"
-        return LocalMethod.MBOX, f"{directory}/mail/${{user}}"
+            return Mailstore(LocalMethod.MAILDIR, f"{directory}/mail/${{user}}.d")
+        return Mailstore(LocalMethod.MBOX, f"{directory}/mail/${{user}}")
 
     return LocalSettings("gateway.example", alias_user, mailbox_of, pipe_timeout_seconds)

@@ -16,10 +16,21 @@ import anyio
 import anyio.to_thread
 
 from masqmail.daemon import parent_wire as wire
-from masqmail.daemon.parent_payload import decode_outcome, encode_job
+from masqmail.daemon.parent_payload import decode_result, encode_job
 from masqmail.delivery.files import NotUsable, write_all
-from masqmail.delivery.job import Content, LocalJob
-from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, from_os_error, local_error, plan_for
+from masqmail.delivery.forward import LOOK_SECONDS, Forward
+from masqmail.delivery.job import Content, LocalJob, Look
+from masqmail.delivery.local import (
+    FindAccount,
+    LocalSettings,
+    Plan,
+    ask_forward,
+    deliver,
+    from_os_error,
+    local_error,
+    plan_for,
+    with_trouble,
+)
 from masqmail.mail.outcome import Culprit, Deferred, Outcome
 from masqmail.mail.status import LOCAL_ERROR
 from masqmail.settings import HostPort
@@ -40,16 +51,24 @@ class ThreadAgent:
         self.settings = settings
         self._find_account = find_account
         self._threads = anyio.CapacityLimiter(MAX_THREADS)
+        self._lookers = anyio.CapacityLimiter(MAX_THREADS)
 
-    async def deliver(self, job: LocalJob, content: Content) -> Outcome:
+    async def deliver(self, job: LocalJob, content: Content) -> Outcome | Forward:
         """Carries out one job. When it is cancelled, a program or a wait for a lock is given up soon after."""
         stop = threading.Event()
+        trouble = ""
         try:
             plan = plan_for(job, self.settings, self._find_account)
             _check_is_ours(plan)
-            return await anyio.to_thread.run_sync(
+            if job.look is not Look.NO:
+                found = await self._ask_forward(plan)
+                if isinstance(found, Deferred) or found.texts or job.look is Look.ONLY:
+                    return found
+                trouble = found.trouble
+            outcome = await anyio.to_thread.run_sync(
                 deliver, plan, content.chunks(), stop, abandon_on_cancel=True, limiter=self._threads
             )
+            return with_trouble(outcome, trouble)
         except NotUsable as error:
             return local_error(str(error))
         except OSError as error:
@@ -58,6 +77,12 @@ class ThreadAgent:
             return _fault_of_ours(error)
         finally:
             stop.set()
+
+    async def _ask_forward(self, plan: Plan) -> Forward | Deferred:
+        """In threads of its own: a home that does not answer holds up no other delivery."""
+        with anyio.move_on_after(LOOK_SECONDS):
+            return await anyio.to_thread.run_sync(ask_forward, plan, abandon_on_cancel=True, limiter=self._lookers)
+        return local_error(f"{plan.account.home} does not answer, so its .forward cannot be read")
 
 
 class ParentAgent:
@@ -78,11 +103,11 @@ class ParentAgent:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(channel, self._receive)
 
-    async def deliver(self, job: LocalJob, content: Content) -> Outcome:
+    async def deliver(self, job: LocalJob, content: Content) -> Outcome | Forward:
         """Has one job carried out. When it is cancelled, the parent goes on and its reply is dropped."""
         try:
             payload, _ = await self._ask(wire.Verb.DELIVER, encode_job(job), _descriptors(content))
-            return decode_outcome(payload)
+            return decode_result(payload)
         except OSError as error:
             return from_os_error(error)
         except Exception as error:

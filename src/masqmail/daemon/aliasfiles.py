@@ -20,8 +20,9 @@ class AliasFiles:
     says nothing.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], glob_paths: Sequence[Path] = ()) -> None:
         self.paths = tuple(paths)
+        self.glob_paths = tuple(glob_paths)
         self._read: dict[Path, tuple[_Stamp, AliasTable]] = {}
         self._troubles: dict[Path, str] = {}
 
@@ -29,19 +30,24 @@ class AliasFiles:
         """What the files say now, in configured order."""
         return [table for path in self.paths if (table := self._table(path)) is not None]
 
+    def globs(self) -> list[AliasTable]:
+        """The same of the files whose names are globs."""
+        return [table for path in self.glob_paths if (table := self._table(path, has_globs=True)) is not None]
+
     def problems(self) -> list[str]:
         """What is wrong with the files now, for `masqmail status`."""
-        faults = [str(fault) for table in self.tables() for fault in table.faults]
-        return [*(self._troubles[path] for path in self.paths if path in self._troubles), *faults]
+        faults = [str(fault) for table in (*self.tables(), *self.globs()) for fault in table.faults]
+        paths = (*self.paths, *self.glob_paths)
+        return [*(self._troubles[path] for path in paths if path in self._troubles), *faults]
 
-    def _table(self, path: Path) -> AliasTable | None:
+    def _table(self, path: Path, *, has_globs: bool = False) -> AliasTable | None:
         try:
             found = os.stat(path)
             stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
             known = self._read.get(path)
             if known and known[0] == stamp and path not in self._troubles:
                 return known[1]
-            table = parse(_read_text(path), str(path))
+            table = parse(_read_text(path), str(path), has_globs=has_globs)
         except OSError as error:
             if isinstance(error, FileNotFoundError):
                 self._read.pop(path, None)

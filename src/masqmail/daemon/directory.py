@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from logging import WARNING
 
 from masqmail.daemon.aliasfiles import AliasFiles, read_included
 from masqmail.daemon.rules import Rules
@@ -16,6 +17,7 @@ from masqmail.routing.route import LOCAL_ROUTE, RouteClass
 from masqmail.spool.api import NewRecipient, StoredMessage, StoredRecipient, TargetKind
 from masqmail.spool.states import State
 from masqmail.system.accounts import Accounts
+from masqmail.system.events import FORWARD_FAULTY, emit
 
 #: The class of whatever is delivered on this host, whatever the configuration says.
 LOCAL_CLASS = RouteClass((LOCAL_ROUTE,))
@@ -31,6 +33,9 @@ class Marks:
 
 UNMARKED = Marks()
 
+#: Of so many users we know why their .forward was passed over.
+MAX_TROUBLES = 100
+
 _KINDS = {kind: TargetKind[kind.name] for kind in alias.TargetKind}
 _REMOTE = TargetKind.REMOTE.value
 
@@ -45,6 +50,7 @@ class Directory:
         self.rules = rules
         self.alias_files = alias_files
         self.accounts = accounts
+        self._forward_troubles: dict[str, str] = {}
 
     def book(self) -> AddressBook:
         """The addresses of this host as they are now."""
@@ -52,9 +58,24 @@ class Directory:
             local=self.rules.local,
             is_user=lambda name: self.accounts.find(name) is not None,
             tables=self.alias_files.tables(),
+            globs=self.alias_files.globs(),
             postmaster=str(self.rules.postmaster),
+            forwards=self.rules.forwards,
+            forward_troubles=self._forward_troubles,
             read=read_included,
         )
+
+    def note_forward(self, user: str, trouble: str) -> None:
+        """A user's .forward was asked, and passed over for this reason; or it was not."""
+        if not trouble:
+            self._forward_troubles.pop(user, None)
+        elif self._forward_troubles.get(user) != trouble and len(self._forward_troubles) < MAX_TROUBLES:
+            self._forward_troubles[user] = trouble
+            emit(FORWARD_FAULTY, level=WARNING, reason=trouble)
+
+    def forward_problems(self) -> list[str]:
+        """Why a .forward was passed over, for `masqmail status`."""
+        return list(self._forward_troubles.values())
 
     def remote(
         self, recipient: Recipient, message: MessageFacts, marks: Marks = UNMARKED

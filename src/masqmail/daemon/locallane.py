@@ -4,27 +4,37 @@ Each recipient is a job of its own, so that a slow one delays no other. Programs
 of the places alone, and the rest is for mailboxes.
 """
 
+from dataclasses import replace
 from logging import ERROR
 from math import inf
+from typing import Protocol
 
 import anyio
 
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.feed import our_fault
+from masqmail.daemon.forwarding import Forwarded
 from masqmail.daemon.lane import Lane
-from masqmail.delivery.job import Content, LocalAgent, LocalJob
-from masqmail.delivery.variables import variables_of
+from masqmail.delivery import lmtp
+from masqmail.delivery.forward import Forward, trouble_in
+from masqmail.delivery.job import Content, LocalAgent, LocalJob, LocalMethod, Look, Mailstore
+from masqmail.delivery.lmtp import Letter
+from masqmail.delivery.local import local_error
+from masqmail.delivery.variables import VariableError, expand_place, variables_of
 from masqmail.mail.address import Mailbox, parse_mailbox
+from masqmail.mail.envelope import Body, Envelope, Recipient
 from masqmail.mail.header import split_fields
-from masqmail.mail.outcome import Culprit, Failed, Outcome
+from masqmail.mail.outcome import Culprit, Delivered, Failed, Outcome
 from masqmail.mail.status import MAIL_LOOP
-from masqmail.mail.trace import for_mailbox, was_delivered_to
+from masqmail.mail.trace import for_mailbox, read_client, was_delivered_to
+from masqmail.routing.alias import expand_forward, forward_owners
 from masqmail.spool.api import Lease, Spool, StoredMessage, StoredRecipient, TargetKind
 from masqmail.system.events import INTERNAL_ERROR, emit
 
-#: Deliveries at the same time, to mailboxes and files, and to programs.
+#: Deliveries at the same time, to mailboxes and files, to programs, and to LMTP servers.
 MAILBOX_PLACES = 4
 PIPE_PLACES = 4
+LMTP_PLACES = 8
 
 #: More is leased when fewer jobs than this are open.
 ENOUGH_JOBS = 64
@@ -35,31 +45,40 @@ WINDOW_BYTES = 8 << 20
 INTERRUPTED = "its delivery was interrupted when MasqMail stopped"
 
 
+class HandToLmtp(Protocol):
+    """`delivery.lmtp.deliver`, or what stands for it in a test."""
+
+    async def __call__(self, address: str, letter: Letter, *, helo_name: str) -> Outcome: ...
+
+
 class LocalLane:
     """Delivers on this host."""
 
-    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent) -> None:
+    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, hand_to_lmtp: HandToLmtp = lmtp.deliver) -> None:
         self._spool = spool
         self._desk = desk
         self._agent = agent
+        self._hand_to_lmtp = hand_to_lmtp
 
     async def run(self, lane: Lane) -> None:
         """Works until nothing is left. Nothing stays leased, also when it is cancelled."""
-        await _Shift(self._spool, self._desk, self._agent, lane).run()
+        await _Shift(self._spool, self._desk, self._agent, self._hand_to_lmtp, lane).run()
 
 
 class _Shift:
     """One run of the lane. `_open` counts the jobs that were leased and have no outcome."""
 
-    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, lane: Lane) -> None:
+    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, hand_to_lmtp: HandToLmtp, lane: Lane) -> None:
         self._spool = spool
         self._desk = desk
         self._agent = agent
+        self._hand_to_lmtp = hand_to_lmtp
         self._lane = lane
         self._open = 0
         self._ended = anyio.Event()
         self._mailbox_places = anyio.Semaphore(MAILBOX_PLACES)
         self._pipe_places = anyio.Semaphore(PIPE_PLACES)
+        self._lmtp_places = anyio.Semaphore(LMTP_PLACES)
 
     async def run(self) -> None:
         async with anyio.create_task_group() as jobs:
@@ -84,14 +103,16 @@ class _Shift:
         """One job. A cancelled one goes back into the queue."""
         recipient = lease.recipients[0]
         is_begun = False
-        outcome: Outcome | None = None
+        outcome: Outcome | Forwarded | None = None
         try:
-            async with self._pipe_places if recipient.kind is TargetKind.PIPE else self._mailbox_places:
+            async with self._places_for(recipient):
                 await self._spool.begin([recipient.id])
                 is_begun = True
                 outcome = await self._deliver_safely(lease.message, recipient)
         finally:
-            if outcome is not None:
+            if isinstance(outcome, Forwarded):
+                self._desk.forward(lease, outcome)
+            elif outcome is not None:
                 self._desk.settle(lease, None, [outcome])
             else:
                 self._desk.give_back([lease], INTERRUPTED if is_begun else "")
@@ -99,18 +120,27 @@ class _Shift:
             self._ended.set()
             self._lane.nudge()
 
-    async def _deliver_safely(self, message: StoredMessage, recipient: StoredRecipient) -> Outcome:
+    def _mailstore(self, recipient: StoredRecipient) -> Mailstore | None:
+        """How the recipient gets mail, if it is a user."""
+        return self._desk.directory.rules.mailbox_of(recipient.target) if is_user(recipient) else None
+
+    def _places_for(self, recipient: StoredRecipient) -> anyio.Semaphore:
+        store = self._mailstore(recipient)
+        if recipient.kind is TargetKind.PIPE or (store and store.method is LocalMethod.MDA):
+            return self._pipe_places
+        return self._lmtp_places if store and store.method is LocalMethod.LMTP else self._mailbox_places
+
+    async def _deliver_safely(self, message: StoredMessage, recipient: StoredRecipient) -> Outcome | Forwarded:
         try:
             return await self._deliver(message, recipient)
         except Exception as error:
             emit(INTERNAL_ERROR, level=ERROR, exception=error, queue_id=message.queue_id)
             return our_fault(error)
 
-    async def _deliver(self, message: StoredMessage, recipient: StoredRecipient) -> Outcome:
+    async def _deliver(self, message: StoredMessage, recipient: StoredRecipient) -> Outcome | Forwarded:
         rules = self._desk.directory.rules
         asked_for = parse_mailbox(recipient.original)
-        is_mailbox = recipient.kind is TargetKind.MAILBOX
-        mailbox = Mailbox(recipient.target, rules.host_name) if is_mailbox else asked_for
+        mailbox = Mailbox(recipient.target, rules.host_name) if is_user(recipient) else asked_for
         if was_delivered_to(split_fields(message.header), mailbox):
             reason = f"the message was delivered to {mailbox} before: it is in a loop"
             return Failed(MAIL_LOOP.with_text(reason), Culprit.RECIPIENT, reason)
@@ -121,19 +151,72 @@ class _Shift:
             envelope_to=recipient.original,
             save_envelope_to=rules.saves_envelope_to,
         )
-        return await self._agent.deliver(_job(message, recipient, asked_for), Content(header, message.body))
+        job, content = _job(message, recipient, asked_for), Content(header, message.body)
+        store = self._mailstore(recipient)
+        is_lmtp = store is not None and store.method is LocalMethod.LMTP
+        if recipient.kind is TargetKind.USER and rules.forwards:
+            found = await self._agent.deliver(replace(job, look=Look.ONLY if is_lmtp else Look.FIRST), content)
+            if not isinstance(found, Forward):
+                if isinstance(found, Delivered):
+                    self._desk.directory.note_forward(job.target, trouble_in(found.reason))
+                return found
+            self._desk.directory.note_forward(job.target, found.trouble)
+            if found.texts:
+                return self._expand(message, recipient, found)
+        if store is not None and is_lmtp:
+            return await self._hand_over(store.place, message, job, content)
+        return _outcome(await self._agent.deliver(job, content))
+
+    def _expand(self, message: StoredMessage, recipient: StoredRecipient, found: Forward) -> Forwarded:
+        """Who gets the message in the stead of a user with a .forward."""
+        came_by = forward_owners(recipient.source)
+        expansion = expand_forward(recipient.target, came_by, dict(found.texts), self._desk.directory.book())
+        return self._desk.forwarded(message, recipient, expansion)
+
+    async def _hand_over(self, place: str, message: StoredMessage, job: LocalJob, content: Content) -> Outcome:
+        """To an LMTP server, which knows the user by name; the detail it may have asked for goes with it."""
+        rules = self._desk.directory.rules
+        try:
+            address = expand_place(place, job.variables)
+        except VariableError as error:
+            return local_error(f"the LMTP server of {job.target}: {error}")
+        detail = rules.local.detail_of(job.variables.recipient_local, job.target)
+        letter = Letter(
+            Envelope(
+                message.reverse_path, (Recipient(Mailbox(job.target + detail, "")),), body=message.declared_body
+            ),
+            content,
+            message.size_bytes - len(message.header) + len(content.header),
+            message.declared_body is Body.EIGHT_BIT,
+        )
+        return await self._hand_to_lmtp(address, letter, helo_name=rules.host_name)
+
+
+def _outcome(result: Outcome | Forward) -> Outcome:
+    """What came of a job for which no .forward was to be asked."""
+    if isinstance(result, Forward):
+        raise TypeError("a .forward was asked though nobody wanted it")
+    return result
+
+
+def is_user(recipient: StoredRecipient) -> bool:
+    """Whether the target is the name of a local user."""
+    return recipient.kind in (TargetKind.MAILBOX, TargetKind.USER)
 
 
 def _job(message: StoredMessage, recipient: StoredRecipient, asked_for: Mailbox) -> LocalJob:
+    owners = [recipient.target] if is_user(recipient) else forward_owners(recipient.source)[-1:]
+    received_host, ident = read_client(message.protocol, message.received_from)
     return LocalJob(
-        kind=recipient.kind,
+        kind=TargetKind.MAILBOX if is_user(recipient) else recipient.kind,
         target=recipient.target,
         identity=f"{message.queue_id}.R{recipient.id}",
         variables=variables_of(
-            user=recipient.target if recipient.kind is TargetKind.MAILBOX else "",
+            user="".join(owners),
             recipient=asked_for,
             sender=message.reverse_path,
-            received_host="" if message.protocol == "local" else message.received_from.partition(" ")[0],
+            received_host=received_host,
+            ident=ident,
             queue_id=message.queue_id,
         ),
         source=recipient.source,

@@ -12,12 +12,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
 
 from masqmail.daemon.parent_loop import Parent, wait_for
 from masqmail.daemon.parent_settings import ParentSettings, receive, send
 
+TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from masqmail.delivery.local import FindAccount
     from masqmail.system.accounts import Account
 
@@ -112,7 +114,7 @@ def _be_daemon(
     find_account: "FindAccount",
     channel: socket.socket,
     settings_pipe: int,
-) -> NoReturn:
+) -> "NoReturn":
     """The forked process: gives up root, then runs the daemon and ends with its exit status."""
     status = os.EX_SOFTWARE
     try:

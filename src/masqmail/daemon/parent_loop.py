@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, assert_never
 
 from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.parent_open import open_listeners, open_secret
 from masqmail.daemon.parent_pool import WorkerPool
 from masqmail.daemon.parent_settings import ParentSettings, read_in_child
 
+TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:
     from masqmail.delivery.local import FindAccount
 
@@ -137,8 +137,6 @@ class Parent:
                 self._open(request, self._listen)
             case wire.Verb.OPEN:
                 self._open(request, self._open_secret)
-            case _:
-                assert_never(request.verb)
 
     def _complain(self, reason: str) -> None:
         self._report("INTERNAL_ERROR", f"the daemon sent its parent {reason}")
@@ -162,6 +160,7 @@ class Parent:
             descriptors,
             settings=local_settings(settings),
             alias_files=settings.alias_files,
+            glob_files=settings.glob_alias_files,
             find_account=self._find_account,
         )
         try:

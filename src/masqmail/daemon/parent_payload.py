@@ -10,19 +10,22 @@ from dataclasses import asdict
 from typing import Any
 
 from masqmail.daemon.parent_wire import MAX_REASON_CHARACTERS, WireError
-from masqmail.delivery.job import LocalJob
+from masqmail.delivery.forward import Forward
+from masqmail.delivery.job import LocalJob, Look
+from masqmail.delivery.local import local_error
 from masqmail.delivery.variables import NAMES, Variables
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, Outcome
 from masqmail.mail.status import Status
 from masqmail.spool.api import TargetKind
 
 MAX_TEXT_CHARACTERS = 4096
+_MAX_FORWARD_BYTES = 32000
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def encode_job(job: LocalJob) -> bytes:
-    return _encode({**asdict(job), "kind": job.kind.value})
+    return _encode({**asdict(job), "kind": job.kind.value, "look": job.look.value})
 
 
 def decode_job(payload: bytes) -> LocalJob:
@@ -38,6 +41,7 @@ def decode_job(payload: bytes) -> LocalJob:
             variables,
             _text(values, "source"),
             bool(values["is_first"]),
+            Look(values["look"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WireError(f"a delivery that cannot be read: {error!r}") from error
@@ -53,6 +57,28 @@ def encode_outcome(outcome: Outcome) -> bytes:
             return _encode_verdict("failed", status, reason, culprit)
         case _:
             raise TypeError(f"{outcome!r} is no outcome of a local delivery")
+
+
+def encode_result(result: Outcome | Forward) -> bytes:
+    """What came of a job; a .forward that would not fit into a packet is passed over."""
+    if not isinstance(result, Forward):
+        return encode_outcome(result)
+    encoded = _encode({"texts": result.texts, "trouble": _plain(result.trouble)})
+    if len(encoded) < _MAX_FORWARD_BYTES:
+        return encoded
+    return encode_outcome(local_error(f"{result.texts[0][0]} has too many odd characters"))
+
+
+def decode_result(payload: bytes) -> Outcome | Forward:
+    """The reverse of `encode_result`."""
+    values = _decode(payload)
+    if "texts" not in values:
+        return decode_outcome(payload)
+    try:
+        texts = tuple((str(path), str(text)) for path, text in values["texts"])
+        return Forward(texts, _text(values, "trouble"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError(f"a .forward that cannot be read: {error!r}") from error
 
 
 def decode_outcome(payload: bytes) -> Outcome:

@@ -10,7 +10,10 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 MAX_WORKERS = 16
 GRACE_SECONDS = 10.0  # between asking a worker to stop and killing it
@@ -19,7 +22,7 @@ _MAX_RESULT_BYTES = 32768  # less than a pipe holds: a worker never waits for us
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 #: Runs in the new process with the pipe for its result; every signal of the parent is still blocked.
-Work = Callable[[int], NoReturn]
+Work = Callable[[int], "NoReturn"]
 
 
 class _Worker:
@@ -114,7 +117,7 @@ class WorkerPool:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
 
-    def _be_worker(self, work: Work, result: int) -> NoReturn:
+    def _be_worker(self, work: Work, result: int) -> "NoReturn":
         """The forked process: lets go of all that is the parent's, and goes to work."""
         try:
             os.setsid()

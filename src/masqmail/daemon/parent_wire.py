@@ -7,7 +7,6 @@ part has a bound. Jobs and outcomes, which only some packets carry, are in `pare
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
 
 MAX_PACKET_BYTES = 32768
 MAX_DESCRIPTORS = 2  # of a request: header section and small body, big body
@@ -30,12 +29,13 @@ class Verb(IntEnum):
     OPEN = 3  # a secret file of the configuration; answered with a descriptor
 
 
-class Request(NamedTuple):
+class Request:
     """One packet of the daemon."""
 
-    number: int
-    verb: Verb
-    payload: bytes
+    def __init__(self, number: int, verb: Verb, payload: bytes) -> None:
+        self.number = number
+        self.verb = verb
+        self.payload = payload
 
 
 def pack_request(request: Request) -> bytes:

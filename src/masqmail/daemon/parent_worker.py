@@ -12,14 +12,26 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from masqmail.daemon.identity import become
-from masqmail.daemon.parent_payload import decode_job, encode_outcome
+from masqmail.daemon.parent_payload import decode_job, encode_result
 from masqmail.daemon.parent_settings import ParentSettings
 from masqmail.daemon.parent_wire import WireError
 from masqmail.delivery.files import NotUsable, write_all
-from masqmail.delivery.job import LocalJob, LocalMethod
-from masqmail.delivery.local import FindAccount, LocalSettings, Plan, deliver, from_os_error, local_error, plan_for
+from masqmail.delivery.forward import LOOK_SECONDS, Forward, names
+from masqmail.delivery.job import LocalJob, LocalMethod, Look, Mailstore
+from masqmail.delivery.local import (
+    FindAccount,
+    LocalSettings,
+    Plan,
+    ask_forward,
+    deliver,
+    from_os_error,
+    local_error,
+    plan_for,
+    with_trouble,
+)
 from masqmail.mail.outcome import Culprit, Deferred, Outcome
 from masqmail.mail.status import LOCAL_ERROR
+from masqmail.routing.alias import forward_owners
 from masqmail.routing.aliasfile import Item, ItemKind, parse, parse_included
 from masqmail.spool.api import TargetKind
 
@@ -30,9 +42,9 @@ _PIECE_BYTES = 65536
 def local_settings(settings: ParentSettings) -> LocalSettings:
     """What a delivery needs of them."""
 
-    def mailbox_of(user: str) -> tuple[LocalMethod, str]:
-        method, path = settings.mailboxes.get(user, settings.mailbox)
-        return LocalMethod(method), path
+    def mailbox_of(user: str) -> Mailstore:
+        method, place, command = settings.mailboxes.get(user, settings.mailbox)
+        return Mailstore(LocalMethod(method), place, command)
 
     return LocalSettings(settings.host_name, settings.alias_user, mailbox_of, settings.pipe_timeout_seconds)
 
@@ -44,6 +56,7 @@ def work(
     settings: LocalSettings,
     alias_files: Sequence[str],
     find_account: FindAccount,
+    glob_files: Sequence[str] = (),
 ) -> NoReturn:
     """Carries out a request in this process, writes the outcome to `result`, and ends. SIGTERM asks it to stop."""
     stop = threading.Event()
@@ -51,8 +64,8 @@ def work(
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     code = os.EX_SOFTWARE
     try:
-        outcome = carry_out(payload, descriptors, settings, alias_files, find_account, stop)
-        write_all(result, [encode_outcome(outcome)])
+        outcome = carry_out(payload, descriptors, settings, alias_files, find_account, stop, glob_files)
+        write_all(result, [encode_result(outcome)])
         code = os.EX_OK
     finally:
         os._exit(code)
@@ -65,16 +78,20 @@ def carry_out(
     alias_files: Sequence[str],
     find_account: FindAccount,
     stop: threading.Event,
-) -> Outcome:
+    glob_files: Sequence[str] = (),
+) -> Outcome | Forward:
     """Does what a request asks for, if it may be asked for. Whatever goes wrong defers."""
     try:
         job = decode_job(payload)
         _check_content(descriptors)
-        if job.kind is not TargetKind.MAILBOX:
-            check_source(job, alias_files)
+        is_forwarded = bool(forward_owners(job.source))
+        if job.kind is not TargetKind.MAILBOX and not is_forwarded:
+            check_source(job, alias_files, glob_files)
         plan = plan_for(job, settings, find_account)
         _become_account_of(plan, job)
-        return deliver(plan, _pieces(descriptors), stop)
+        if job.kind is not TargetKind.MAILBOX and is_forwarded:
+            check_forward(job, plan)
+        return _look_and_deliver(plan, _pieces(descriptors), stop)
     except NotUsable as error:
         return local_error(str(error))
     except OSError as error:
@@ -84,18 +101,46 @@ def carry_out(
         return Deferred(LOCAL_ERROR.with_text(reason), Culprit.US, reason)
 
 
-def check_source(job: LocalJob, alias_files: Sequence[str]) -> None:
+def check_source(job: LocalJob, alias_files: Sequence[str], glob_files: Sequence[str] = ()) -> None:
     """Reads the alias file again: only what stands there now is run or written to. Raises `NotUsable`."""
     kind = ItemKind.PIPE if job.kind is TargetKind.PIPE else ItemKind.FILE
     wanted = (kind, job.target.removeprefix("|") if kind is ItemKind.PIPE else job.target)
-    for file in alias_files:
+    for file in (*alias_files, *glob_files):
         name = job.source.removeprefix(f"{file}:")
         if name == job.source:
             continue
-        entry = parse(_read(file), file).find(name, match_case=True)
+        entry = parse(_read(file), file, has_globs=file in glob_files).find(name, match_case=True)
         if entry is not None and any(wanted == (item.kind, item.text) for item in _items(entry.items, set())):
             return
     raise NotUsable(f"{job.source or 'no alias'} does not name {job.target} now")
+
+
+def check_forward(job: LocalJob, plan: Plan) -> None:
+    """Reads the user's .forward again, as the user. Raises `NotUsable` when it does not name the target now."""
+    found = _ask_forward(plan)
+    kind = ItemKind.PIPE if job.kind is TargetKind.PIPE else ItemKind.FILE
+    if isinstance(found, Deferred):
+        raise NotUsable(found.reason)
+    if not names(found, kind, job.target.removeprefix("|") if kind is ItemKind.PIPE else job.target):
+        raise NotUsable(found.trouble or f"{job.source} does not name {job.target} now")
+
+
+def _look_and_deliver(plan: Plan, pieces: Iterator[bytes], stop: threading.Event) -> Outcome | Forward:
+    if plan.job.look is Look.NO:
+        return deliver(plan, pieces, stop)
+    found = _ask_forward(plan)
+    if isinstance(found, Deferred) or found.texts or plan.job.look is Look.ONLY:
+        return found
+    return with_trouble(deliver(plan, pieces, stop), found.trouble)
+
+
+def _ask_forward(plan: Plan) -> Forward | Deferred:
+    """The alarm ends this process when the home does not answer; the mail is put off then."""
+    signal.alarm(LOOK_SECONDS)
+    try:
+        return ask_forward(plan)
+    finally:
+        signal.alarm(0)
 
 
 def _items(items: Sequence[Item], seen: set[str]) -> Iterator[Item]:

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from masqmail.delivery.forward import Forward
 from masqmail.delivery.parallel import Speed
 from masqmail.delivery.variables import Variables
 from masqmail.mail.envelope import Envelope
@@ -100,17 +101,26 @@ class Mailstore:
     command: tuple[str, ...] = ()
 
 
+class Look(Enum):
+    """Whether the user's .forward is asked: no, before the mailbox gets the message, or instead of that."""
+
+    NO = "no"
+    FIRST = "first"
+    ONLY = "only"
+
+
 @dataclass(frozen=True, slots=True)
 class LocalJob:
     """One local recipient of one message, as the spool holds it.
 
     By `kind`, `target` is a user name, "|command" or a path; for the last two `source` is the "FILE:NAME" of
-    the alias entry it comes from. Whose rights, which file and which arguments that means is decided by
-    whoever carries the job out, from the configuration: see `local.plan_for`.
+    the alias entry it comes from, or "~USER/.forward". Whose rights, which file and which arguments that means is
+    decided by whoever carries the job out, from the configuration: see `local.plan_for`.
 
     `identity` is the same for every repeat of the same delivery, and no other delivery on any host has it, so
     that a Maildir can recognise a repeat. `is_first` says that nobody can have begun this delivery before, which
-    saves looking for one.
+    saves looking for one. With `look` the agent asks the user's .forward first, and gives what it found where that
+    leads anywhere, or where nothing else was asked for.
     """
 
     kind: TargetKind
@@ -119,6 +129,7 @@ class LocalJob:
     variables: Variables
     source: str = ""
     is_first: bool = False
+    look: Look = Look.NO
 
 
 class LocalAgent(Protocol):
@@ -128,4 +139,4 @@ class LocalAgent(Protocol):
     what goes wrong with a delivery: that is an outcome.
     """
 
-    async def deliver(self, job: LocalJob, content: Content) -> Outcome: ...
+    async def deliver(self, job: LocalJob, content: Content) -> Outcome | Forward: ...

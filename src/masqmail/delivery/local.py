@@ -10,19 +10,21 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from masqmail.delivery import maildir, mbox, pipe
 from masqmail.delivery.files import NotUsable
-from masqmail.delivery.job import LocalJob, LocalMethod
+from masqmail.delivery.forward import NAME, Forward, look
+from masqmail.delivery.job import LocalJob, LocalMethod, Look, Mailstore
 from masqmail.delivery.locks import MailboxBusy
 from masqmail.delivery.program import TIMEOUT_SECONDS
-from masqmail.delivery.variables import VariableError, environment_of, expand_path, expand_words
+from masqmail.delivery.variables import VariableError, Variables, environment_of, expand_path, expand_words
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover, Outcome
 from masqmail.mail.status import LOCAL_ERROR, MAILBOX_FULL, STORAGE_FULL, Status
+from masqmail.routing.alias import forward_owners
 from masqmail.routing.aliasfile import split_command
 from masqmail.spool.api import TargetKind
 from masqmail.system.accounts import Account
@@ -41,13 +43,13 @@ FindAccount = Callable[[str], Account | None]
 class LocalSettings:
     """What the configuration says about local delivery.
 
-    `mailbox_of` gives the method and the path, still to be filled in, of a user's mailbox. `alias_user` is the
-    account that runs the pipes and writes the files of alias files.
+    `mailbox_of` says how a user gets mail. `alias_user` is the account that runs the pipes and writes the files of
+    alias files.
     """
 
     host_name: str
     alias_user: str
-    mailbox_of: Callable[[str], tuple[LocalMethod, str]]
+    mailbox_of: Callable[[str], Mailstore]
     pipe_timeout_seconds: float = TIMEOUT_SECONDS
 
 
@@ -70,14 +72,30 @@ def plan_for(job: LocalJob, settings: LocalSettings, find_account: FindAccount) 
         case TargetKind.MAILBOX:
             return _plan_mailbox(job, settings, _account(job.target, find_account))
         case TargetKind.PIPE:
-            return _plan_pipe(job, settings, _alias_account(settings, find_account))
+            account = owner_of(job, settings, find_account)
+            return _plan_program(job, _words_of(job), job.variables, settings, account)
         case TargetKind.FILE:
             method = LocalMethod.MAILDIR if job.target.endswith("/") else LocalMethod.MBOX
-            return Plan(job, method, _alias_account(settings, find_account), path=job.target.rstrip("/"))
-        case TargetKind.REMOTE:
+            return Plan(job, method, owner_of(job, settings, find_account), path=job.target.rstrip("/"))
+        case TargetKind.REMOTE | TargetKind.USER:
             raise NotUsable(f"{job.target} is no target on this host")
         case _:
             assert_never(job.kind)
+
+
+def ask_forward(plan: Plan) -> Forward | Deferred:
+    """What the .forward of the plan's account says; a home that cannot be read now defers."""
+    try:
+        return look(plan.account)
+    except OSError as error:
+        return from_os_error(OSError(error.errno, error.strerror), f"{plan.account.home}/{NAME}")
+
+
+def with_trouble(outcome: Outcome, trouble: str) -> Outcome:
+    """The outcome of a delivery for which a .forward was passed over: its history says so."""
+    if trouble and isinstance(outcome, Delivered):
+        return replace(outcome, reason=f"{outcome.reason or outcome.status}; {trouble}")
+    return outcome
 
 
 def deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None = None) -> Outcome:
@@ -113,6 +131,12 @@ def _account(name: str, find_account: FindAccount) -> Account:
     return account
 
 
+def owner_of(job: LocalJob, settings: LocalSettings, find_account: FindAccount) -> Account:
+    """Who runs a program or writes to a file: whose .forward names it, else the account for aliases."""
+    users = forward_owners(job.source)
+    return _account(users[-1], find_account) if users else _alias_account(settings, find_account)
+
+
 def _alias_account(settings: LocalSettings, find_account: FindAccount) -> Account:
     """Who runs the programs and writes the files of alias files: never root, CVE-2001-1173."""
     account = _account(settings.alias_user, find_account)
@@ -122,20 +146,37 @@ def _alias_account(settings: LocalSettings, find_account: FindAccount) -> Accoun
 
 
 def _plan_mailbox(job: LocalJob, settings: LocalSettings, account: Account) -> Plan:
-    method, template = settings.mailbox_of(account.name)
+    store, variables = settings.mailbox_of(account.name), replace(job.variables, user=account.name)
+    if job.look is Look.ONLY:
+        return Plan(job, store.method, account)
+    if store.method is LocalMethod.LMTP:
+        raise NotUsable(f"{account.name} gets mail from an LMTP server now")
+    if store.method is LocalMethod.MDA:  # whatever was asked for: who it is for is all that it can look up
+        variables = replace(variables, recipient_local=account.name)
+        return _plan_program(job, store.command, variables, settings, account)
     try:
-        path = expand_path(template, replace(job.variables, user=account.name), account.home)
+        path = expand_path(store.place, variables, account.home)
     except VariableError as error:
         raise NotUsable(f"the mailbox of {account.name}: {error}") from error
-    return Plan(job, method, account, path=path.rstrip("/"))
+    return Plan(job, store.method, account, path=path.rstrip("/"))
 
 
-def _plan_pipe(job: LocalJob, settings: LocalSettings, account: Account) -> Plan:
+def _words_of(job: LocalJob) -> tuple[str, ...]:
+    """The words of a pipe's command. Raises `NotUsable`."""
     try:
-        command = expand_words(split_command(job.target.removeprefix("|")), job.variables)
+        return split_command(job.target.removeprefix("|"))
     except ValueError as error:
         raise NotUsable(f"{job.source or job.target}: {error}") from error
-    environment = environment_of(job.variables, host_name=settings.host_name, home=account.home, shell=account.shell)
+
+
+def _plan_program(
+    job: LocalJob, words: Sequence[str], variables: Variables, settings: LocalSettings, account: Account
+) -> Plan:
+    try:
+        command = expand_words(words, variables)
+        environment = environment_of(variables, host_name=settings.host_name, home=account.home, shell=account.shell)
+    except ValueError as error:
+        raise NotUsable(f"{job.source or job.target}: {error}") from error
     return Plan(
         job,
         LocalMethod.PIPE,
@@ -167,6 +208,8 @@ def _deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None) 
                 timeout_seconds=plan.timeout_seconds,
                 stop=stop,
             )
+        case LocalMethod.MDA | LocalMethod.LMTP:  # the one is planned as a pipe, the other is not done here
+            raise NotUsable(f"nobody can deliver by {plan.method.value} here")
         case _:
             assert_never(plan.method)
 

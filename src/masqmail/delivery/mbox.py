@@ -30,11 +30,11 @@ def append(
     `sender` is the reverse-path, empty for the null one. Raises `NotUsable` and `OSError`; the file is as
     long as before then.
     """
-    from_line = _from_line(sender, time.time() if now is None else now)
+    start = from_line(sender, time.time() if now is None else now)
     with locked(path, waits=waits, stop=stop) as descriptor:
         old_length = os.fstat(descriptor).st_size
         try:
-            write_all(descriptor, _entry(_gap(descriptor, old_length) + from_line, pieces))
+            write_all(descriptor, _entry(_gap(descriptor, old_length) + start, pieces))
             os.fsync(descriptor)
             if not old_length:
                 sync_directory(os.path.dirname(path))
@@ -55,7 +55,7 @@ def _entry(start: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield b"\n" if last.endswith(b"\n") else b"\n\n"
 
 
-def _from_line(sender: str, now: float) -> bytes:
+def from_line(sender: str, now: float) -> bytes:
     """`From sender Thu Jan  1 00:00:00 1970` in UTC; a blank would end the sender early, so it has none."""
     who = "_".join(sender.split()) or "MAILER-DAEMON"
     return f"From {who} {time.asctime(time.gmtime(now))}\n".encode()

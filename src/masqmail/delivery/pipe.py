@@ -5,7 +5,6 @@ started, a signal ends it, or it takes too long.
 """
 
 import os
-import signal
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,6 +12,7 @@ from masqmail.delivery import program
 from masqmail.delivery.program import Ending
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
+from masqmail.system.accounts import Account
 
 EX_TEMPFAIL = 75
 
@@ -43,6 +43,7 @@ def deliver(
     directory: str,
     timeout_seconds: float = program.TIMEOUT_SECONDS,
     stop: threading.Event | None = None,
+    become: Account | None = None,
 ) -> Outcome:
     """Runs the program and judges how it ended. Raises what `program.run` raises."""
     ending = program.run(
@@ -52,6 +53,7 @@ def deliver(
         directory=directory,
         timeout_seconds=timeout_seconds,
         stop=stop,
+        become=become,
     )
     return judge(os.path.basename(command[0]), ending)
 
@@ -62,7 +64,7 @@ def judge(name: str, ending: Ending) -> Outcome:
     if ending.code is None:
         return _deferred(f"{name} did not end in time{said}", Culprit.LOCAL)
     if ending.code < 0:
-        return _deferred(f"{name} was ended by {_signal_name(-ending.code)}{said}", Culprit.LOCAL)
+        return _deferred(f"{name} was ended by {program.signal_name(-ending.code)}{said}", Culprit.LOCAL)
     if ending.code == 0:
         return Delivered(Status(250, "2.0.0", f"Delivered to {name}"), handover=Handover.MAILBOX)
     if ending.code == EX_TEMPFAIL:
@@ -75,10 +77,3 @@ def judge(name: str, ending: Ending) -> Outcome:
 
 def _deferred(reason: str, culprit: Culprit) -> Deferred:
     return Deferred(LOCAL_ERROR.with_text(reason), culprit, reason)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"

@@ -19,6 +19,7 @@ from typing import Self
 
 from masqmail.delivery.files import NotUsable
 from masqmail.delivery.text import with_lf
+from masqmail.system.accounts import Account
 
 TIMEOUT_SECONDS = 300.0
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
@@ -45,17 +46,33 @@ def run(
     directory: str,
     timeout_seconds: float = TIMEOUT_SECONDS,
     stop: threading.Event | None = None,
+    become: Account | None = None,
 ) -> Ending:
     """Runs a program in `directory` (or `/` if that cannot be entered) with this environment and nothing else.
 
     Raises `NotUsable` when it cannot be started, and `OSError` when the message cannot be read. Once `stop` is
-    set its time is up.
+    set its time is up. Only root can have it run as another account.
     """
-    with _Running(_start(command, environment, directory), with_lf(pieces)) as running:
+    with _Running(_start(command, environment, directory, become), with_lf(pieces)) as running:
         return running.until_end(timeout_seconds, stop or threading.Event())
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str], directory: str) -> "subprocess.Popen[bytes]":
+def tidy(line: bytes) -> str:
+    """A line that a program wrote, as it may stand in a reason or the log."""
+    return _CONTROL.sub(" ", line.decode("utf-8", "replace")).strip()[:MAX_LINE_CHARACTERS]
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal, such as SIGTERM."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], directory: str, become: Account | None
+) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
             command,
@@ -67,6 +84,9 @@ def _start(command: Sequence[str], environment: Mapping[str, str], directory: st
             env=environment,
             start_new_session=True,
             umask=0o077,
+            user=become.uid if become else None,
+            group=become.gid if become else None,
+            extra_groups=os.getgrouplist(become.name, become.gid) if become else None,
         )
     except OSError as error:
         raise NotUsable(f"cannot run {command[0]}: {error.strerror}") from error
@@ -165,9 +185,7 @@ class _Running:
         self._ignore(self._pidfd)
 
     def _last_line(self) -> str:
-        lines = self._output.decode("utf-8", "replace").splitlines()
-        words = (_CONTROL.sub(" ", line).strip() for line in reversed(lines))
-        return next((line for line in words if line), "")[:MAX_LINE_CHARACTERS]
+        return next((line for line in map(tidy, reversed(self._output.splitlines())) if line), "")
 
     def _watch(self, descriptor: int, event: int, react: Callable[[], None]) -> None:
         os.set_blocking(descriptor, False)

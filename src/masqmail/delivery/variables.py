@@ -102,6 +102,11 @@ def expand_path(template: str, variables: Variables, home: str) -> str:
     return path
 
 
+def expand_place(template: str, variables: Variables) -> str:
+    """The path of a socket or host:port that a template means. Raises `VariableError` as `expand_path` does."""
+    return _REFERENCE.sub(lambda match: _file_name(match[1], variables), template)
+
+
 def environment_of(variables: Variables, *, host_name: str, home: str, shell: str) -> dict[str, str]:
     """All that a program finds in its environment. A program of an alias has the alias as its USER."""
     user = variables.user or variables.recipient_local

@@ -5,8 +5,8 @@ gets one copy. What cannot be used becomes a fault that names the entry it stand
 are kept.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import assert_never
 
@@ -17,6 +17,9 @@ from masqmail.routing.local import POSTMASTER, LocalDomains
 
 MAX_TARGETS = 10_000  # of one address
 MAX_DEPTH = 50  # entries within entries
+MAX_FORWARDS = 20  # users whose .forward leads to the next one's
+
+_FORWARD = "/.forward"
 
 _DEFAULT = "[host] postmaster"  # the source of the entry that stands for the setting
 
@@ -30,6 +33,7 @@ class TargetKind(Enum):
 
     REMOTE = "remote"
     MAILBOX = "mailbox"
+    USER = "user"
     PIPE = "pipe"
     FILE = "file"
 
@@ -54,7 +58,8 @@ class Target:
         """
         if self.mailbox is not None:
             return (self.kind.value, self.mailbox.local_part, self.mailbox.domain_key)
-        return (self.kind.value, self.value, self.source if self.kind is TargetKind.PIPE else "")
+        kind = TargetKind.MAILBOX if self.kind is TargetKind.USER else self.kind
+        return (kind.value, self.value, self.source if self.kind is TargetKind.PIPE else "")
 
     def __str__(self) -> str:
         return f"|{self.value}" if self.kind is TargetKind.PIPE else self.value
@@ -90,6 +95,8 @@ def _read_nothing(path: str) -> str:
 class AddressBook:
     """What an expansion may ask: which addresses are local, the alias tables in order, and who has a mailbox.
 
+    `globs` are tables whose names are globs for whole addresses; they go before the others. With `forwards` a user's
+    ~/.forward is still to be asked; `forward_troubles` says why that of some users was passed over lately.
     `postmaster` is where the postmaster's mail goes unless an alias says otherwise. `read` gives the text of an
     included file or raises `OSError`. Other exceptions of the two callables pass through.
     """
@@ -97,14 +104,24 @@ class AddressBook:
     local: LocalDomains
     is_user: Callable[[str], bool]
     tables: Sequence[AliasTable] = ()
+    globs: Sequence[AliasTable] = ()
     postmaster: str = "root"
+    forwards: bool = False
+    forward_troubles: Mapping[str, str] = field(default_factory=dict)
     read: Callable[[str], str] = _read_nothing
 
-    def find(self, mailbox: Mailbox) -> AliasEntry | None:
-        """The entry for a local mailbox: that of its whole name in any table before that without the detail.
+    def find(self, mailbox: Mailbox, inside: str = "") -> AliasEntry | None:
+        """The entry for a local mailbox: the first glob, else that of its whole name before that without the detail.
 
-        The postmaster, in any case of letters, always has one: RFC 5321 §4.5.1.
+        A glob that leads to an address it fits itself is passed over there: `inside` is its source. The postmaster,
+        in any case of letters, always has an entry: RFC 5321 §4.5.1.
         """
+        if self.globs:
+            whole = self.local.qualify(mailbox)
+            matches = (table.first_match(whole, match_case=self.local.match_case) for table in self.globs)
+            found = next((entry for entry in matches if entry is not None), None)
+            if found is not None and found.source != inside:
+                return found
         names = self.local.names_of(mailbox)
         is_postmaster = POSTMASTER in map(str.lower, names)
         match_case = self.local.match_case and not is_postmaster
@@ -131,24 +148,63 @@ def expand(mailbox: Mailbox, book: AddressBook) -> Expansion:
 
 def _is_own_mailbox(targets: tuple[Target, ...], mailbox: Mailbox, book: AddressBook) -> bool:
     """Whether a local address leads to the mailbox of its own user and nowhere else."""
-    if len(targets) != 1 or targets[0].kind is not TargetKind.MAILBOX:
+    if len(targets) != 1 or targets[0].kind not in (TargetKind.MAILBOX, TargetKind.USER):
         return False
     return targets[0].value == book.local.user_of(mailbox, book.is_user)
 
 
+def expand_forward(user: str, came_by: Sequence[str], texts: Mapping[str, str], book: AddressBook) -> Expansion:
+    """Who gets a copy when a user's .forward is asked; the mailbox where it names nobody.
+
+    `texts` has it and the files it includes, as the user can read them, by their paths; its own comes first.
+    `came_by` are the users whose .forward led here. Theirs is not asked again, so that loops end in a mailbox.
+    """
+    run = _Run(book, texts)
+    source = forward_source(user)
+    text = next(iter(texts.values()), "")
+    run.items(parse_included(text), _Place(source, (source,), user, (*came_by, user)))
+    if not run.targets and not run.faults:
+        run.add(Target(TargetKind.MAILBOX, user, source))
+    return Expansion(tuple(run.targets.values()), tuple(run.faults), True)
+
+
+def forward_source(user: str) -> str:
+    """The source of what a user's .forward names."""
+    return f"~{user}{_FORWARD}"
+
+
+def forward_owners(source: str) -> tuple[str, ...]:
+    """The users whose .forward a source names, first to last; none for the source of an alias."""
+    parts = source.split(" ") if source.startswith("~") else []
+    return tuple(part[1:].removesuffix(_FORWARD) for part in parts if part.endswith(_FORWARD))
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a target stands: the entry it belongs to, and the entries and files around it, outermost first."""
+    """Where a target stands: the entry it belongs to, and the entries and files around it, outermost first.
+
+    Directly in a .forward `owner` is whose; `came_by` are those whose .forward led here, that one included.
+    """
 
     source: str = ""
     chain: tuple[str, ...] = ()
+    owner: str = ""
+    came_by: tuple[str, ...] = ()
+
+    def within(self, source: str) -> "_Place":
+        """In an alias entry that is named here."""
+        return _Place(source, (*self.chain, source), "", self.came_by)
 
 
 @dataclass(slots=True)
 class _Run:
-    """One expansion under way. `expanded` has the entries and files that were opened, to open each once."""
+    """One expansion under way. `expanded` has the entries and files that were opened, to open each once.
+
+    `texts` are the files of a .forward.
+    """
 
     book: AddressBook
+    texts: Mapping[str, str] = field(default_factory=dict)
     targets: dict[tuple[str, ...], Target] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     expanded: set[str] = field(default_factory=set)
@@ -158,19 +214,27 @@ class _Run:
         if not self.book.local.is_local(mailbox):
             self.remote(mailbox, place)
             return
-        entry = self.book.find(mailbox)
+        if place.owner and self.book.local.user_of(mailbox, self.book.is_user) == place.owner:
+            self.user(mailbox, place, is_final=True)  # who names himself in his .forward means his mailbox
+            return
+        entry = self.book.find(mailbox, place.source)
         if entry is None or entry.source == place.source:  # `bob: bob, bob@elsewhere` means his own mailbox
             self.user(mailbox, place)
         elif self.may_open(entry.source, str(mailbox), place):
-            self.items(entry.items, _Place(entry.source, (*place.chain, entry.source)))
+            self.items(entry.items, place.within(entry.source))
 
     def remote(self, mailbox: Mailbox, place: _Place) -> None:
         remote = self.book.local.qualify(mailbox)
         self.add(Target(TargetKind.REMOTE, str(remote), place.source, remote))
 
-    def user(self, mailbox: Mailbox, place: _Place) -> None:
-        """A local address that stands for itself."""
-        if (user := self.book.local.user_of(mailbox, self.book.is_user)) is not None:
+    def user(self, mailbox: Mailbox, place: _Place, *, is_final: bool = False) -> None:
+        """A local address that stands for itself; where it `is_final` no .forward is asked."""
+        user = self.book.local.user_of(mailbox, self.book.is_user)
+        if user is not None and self.book.forwards and not is_final and user not in place.came_by:
+            source = " ".join(map(forward_source, place.came_by)) or place.source
+            is_short = len(place.came_by) < MAX_FORWARDS
+            self.add(Target(TargetKind.USER if is_short else TargetKind.MAILBOX, user, source))
+        elif user is not None:
             self.add(Target(TargetKind.MAILBOX, user, place.source))
         else:
             self.fault(str(mailbox), MAILBOX_UNKNOWN, f"there is no user {mailbox.local_part} here", place)
@@ -190,8 +254,10 @@ class _Run:
                 self.address(item.mailbox, place)
             case ItemKind.USER:
                 assert item.mailbox is not None
-                is_local = self.book.local.is_local(item.mailbox)
-                (self.user if is_local else self.remote)(item.mailbox, place)
+                if self.book.local.is_local(item.mailbox):
+                    self.user(item.mailbox, place, is_final=True)
+                else:
+                    self.remote(item.mailbox, place)
             case ItemKind.PIPE:
                 self.add(Target(TargetKind.PIPE, item.text, place.source))
             case ItemKind.FILE:
@@ -207,12 +273,15 @@ class _Run:
         """The targets in a file belong to the entry that includes it."""
         if not self.may_open(path, path, place):
             return
+        if place.owner and path not in self.texts:
+            self.fault(path, ALIAS_UNUSABLE, f"{path} cannot be read safely by {place.owner}", place)
+            return
         try:
-            text = self.book.read(path)
+            text = self.texts[path] if place.owner else self.book.read(path)
         except OSError as error:
             self.fault(path, ALIAS_UNUSABLE, f"{path} cannot be read: {error.strerror or error}", place)
         else:
-            self.items(parse_included(text), _Place(place.source, (*place.chain, path)))
+            self.items(parse_included(text), replace(place, chain=(*place.chain, path)))
 
     def may_open(self, source: str, target: str, place: _Place) -> bool:
         """Whether an entry or file is to be opened now: not when we are inside it, nor when it was done before."""
@@ -231,5 +300,6 @@ class _Run:
         self.targets.setdefault(target.key, target)
 
     def fault(self, target: str, status: Status, reason: str, place: _Place) -> None:
-        text = f"{reason} (alias {place.source})" if place.source else reason
+        where = place.source if place.source.startswith("~") else f"alias {place.source}"
+        text = f"{reason} ({where})" if place.source else reason
         self.faults.append(Fault(target, status.with_text(text), place.source))

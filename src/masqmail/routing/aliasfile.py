@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
+from masqmail.routing.pattern import glob
 
 
 class ItemKind(Enum):
@@ -77,6 +78,11 @@ class AliasTable:
         """The entry of that name."""
         return self._exact.get(name) if match_case else self._folded.get(name.lower())
 
+    def first_match(self, mailbox: Mailbox, *, match_case: bool) -> AliasEntry | None:
+        """The first entry whose name is a glob that the whole address fits; domains have no case."""
+        address = _folded(f"{mailbox.local_part}@{mailbox.domain_key}", match_case)
+        return next((entry for entry in self.entries if glob(_folded(entry.name, match_case))(address)), None)
+
 
 _NAME = re.compile(r'(?:"((?>(?:[^"\\]++|\\.)*))"\s*+|([^":]*+)):(.*)', re.DOTALL)
 _TARGET = re.compile(r'(?>(?:[^",\\]++|"(?>(?:[^"\\]++|\\.)*)"|\\.?)*)', re.DOTALL)
@@ -90,15 +96,18 @@ _INCLUDE = ":include:"
 _SHOWN = 60  # characters of a bad target that its fault quotes
 
 
-def parse(text: str, file: str) -> AliasTable:
-    """Reads an alias file; `file` is its name in sources and faults. Bytes that are no UTF-8 may be surrogates."""
+def parse(text: str, file: str, *, has_globs: bool = False) -> AliasTable:
+    """Reads an alias file; `file` is its name in sources and faults. Bytes that are no UTF-8 may be surrogates.
+
+    With `has_globs` the names are globs for whole addresses.
+    """
     entries: dict[str, AliasEntry] = {}
     faults: list[FileFault] = []
     for line, logical in _logical_lines(text):
         match = _NAME.fullmatch(logical)
         quoted, plain, targets = match.groups() if match else (None, "", "")
         name = _ESCAPED.sub(r"\1", quoted) if quoted is not None else plain.strip()
-        if reason := _fault_of_name(name, logical, entries):
+        if reason := _fault_of_name(name, logical, entries, has_globs):
             faults.append(FileFault(file, line, reason))
             continue
         entry = AliasEntry(name, split_targets(targets), f"{file}:{name}", line)
@@ -165,13 +174,15 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield number, " ".join(parts)
 
 
-def _fault_of_name(name: str, logical: str, entries: Mapping[str, AliasEntry]) -> str:
+def _fault_of_name(name: str, logical: str, entries: Mapping[str, AliasEntry], has_globs: bool) -> str:
     """Why there can be no entry of this name, or nothing."""
     if not name:
         return f"no `name:` at the beginning of {_shorten(logical)}; a continuation line begins with a blank"
     if not _is_text(name):
         return f"{_shorten(name)} is not UTF-8"
-    if "@" in name:
+    if has_globs and not set(name) & set("@*?"):
+        return f"{name}: a glob is for the whole address; write {name}@* for this name in every local domain"
+    if "@" in name and not has_globs:
         return f"{name}: an alias is a local-part without a domain; it holds for every local domain"
     if name in entries:
         return f"{name}: line {entries[name].line} has an entry of this name already, and that one counts"
@@ -235,6 +246,12 @@ def _unquote_part(part: str) -> str:
 def _is_text(text: str) -> bool:
     """Whether the text was UTF-8 in its file; other bytes come as surrogates, which can be stored nowhere."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _folded(address: str, match_case: bool) -> str:
+    """An address or a glob for one, for comparing: in small letters, where case matters the domain alone."""
+    local_part, at, domain = address.rpartition("@")
+    return f"{local_part}{at}{domain.lower()}" if match_case and at else address if match_case else address.lower()
 
 
 def _shorten(text: str) -> str:

@@ -11,7 +11,7 @@ from enum import Enum
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.header import make_field
-from masqmail.routing.alias import AddressBook, Fault, Target, TargetKind, expand
+from masqmail.routing.alias import AddressBook, Fault, Target, TargetKind, expand, forward_source
 from masqmail.routing.decide import Considered, MessageFacts, consider
 from masqmail.routing.link import Verdict
 from masqmail.routing.rewrite import Change, changes
@@ -106,7 +106,16 @@ def _plan(target: Target, facts: MessageFacts, book: AddressBook, ways: Ways) ->
     if target.kind is TargetKind.PIPE:
         return Step(str(target), Action.PIPE, f"a program of this host{origin}")
     what = "a file" if target.kind is TargetKind.FILE else "a mailbox"
-    return Step(str(target), Action.DELIVER_LOCAL, f"{what} of this host{origin}")
+    rest = f"{origin}{_about_forward(target, book)}"
+    return Step(str(target), Action.DELIVER_LOCAL, f"{what} of this host{rest}")
+
+
+def _about_forward(target: Target, book: AddressBook) -> str:
+    """What is known of a user's .forward without looking: that is done when the message is delivered."""
+    if target.kind is not TargetKind.USER:
+        return ""
+    trouble = book.forward_troubles.get(target.value)
+    return f"; {trouble}" if trouble else f", unless {forward_source(target.value)} names others"
 
 
 def _plan_remote(recipient: Mailbox, facts: MessageFacts, book: AddressBook, ways: Ways) -> Step:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from masqmail.mail.address import Mailbox
 from masqmail.routing.pattern import first_match, glob
 from masqmail.settings import Pattern
 
 POSTMASTER = "postmaster"
+_REMEMBERED = 1024  # domains
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,14 @@ class LocalDomains:
 
     _names: frozenset[str] = field(init=False, repr=False, compare=False)  # the local domains without stars
     _globs: tuple[Callable[[str], object], ...] = field(init=False, repr=False, compare=False)  # the others
+    _has: Callable[[str], bool] = field(init=False, repr=False, compare=False)  # `_fits`, remembered
 
     def __post_init__(self) -> None:
         domains = [domain.lower() for domain in self.domains]
         names = frozenset(domain for domain in domains if not set(domain) & {"*", "?"})
         object.__setattr__(self, "_names", names)
         object.__setattr__(self, "_globs", tuple(glob(domain) for domain in domains if domain not in names))
+        object.__setattr__(self, "_has", lru_cache(_REMEMBERED)(self._fits))
 
     def qualify(self, mailbox: Mailbox) -> Mailbox:
         """The mailbox with a domain: a bare local-part gets the name of this host."""
@@ -42,7 +46,7 @@ class LocalDomains:
         """Whether the mailbox is on this host. Bare local-parts are; an address named as not local never is."""
         if self.not_local_addresses and self._is_among(self.not_local_addresses, mailbox):
             return False
-        if not mailbox.domain or self._has_local_domain(mailbox):
+        if not mailbox.domain or self._has(mailbox.domain):
             return True
         return bool(self.local_addresses) and self._is_among(self.local_addresses, mailbox)
 
@@ -51,7 +55,7 @@ class LocalDomains:
 
         One of `local_addresses` is not, since the outside knows it as it is.
         """
-        return self.is_local(mailbox) and (not mailbox.domain or self._has_local_domain(mailbox))
+        return self.is_local(mailbox) and (not mailbox.domain or self._has(mailbox.domain))
 
     def is_postmaster(self, mailbox: Mailbox) -> bool:
         """Whether this is the postmaster of this host, who must always be reached: RFC 5321 §4.5.1."""
@@ -76,9 +80,17 @@ class LocalDomains:
         """The user whose mailbox this is, or None when there is no such user."""
         return next((name for name in self.names_of(mailbox) if is_user(name)), None)
 
-    def _has_local_domain(self, mailbox: Mailbox) -> bool:
-        domain = mailbox.domain_key
-        return domain in self._names or (bool(self._globs) and any(fits(domain) for fits in self._globs))
+    def detail_of(self, local_part: str, user: str) -> str:
+        """What stands behind the user's name in a local-part, with its delimiter; empty when it is another name."""
+        if not self.recipient_delimiter:
+            return ""
+        name, delimiter, detail = local_part.partition(self.recipient_delimiter)
+        return f"{delimiter}{detail}" if name.lower() == user.lower() else ""
+
+    def _fits(self, domain: str) -> bool:
+        """Whether a domain, however it is spelt, is a local one."""
+        domain = domain.lower()
+        return domain in self._names or any(fits(domain) for fits in self._globs)
 
     def _is_among(self, patterns: tuple[Pattern, ...], mailbox: Mailbox) -> bool:
         """Whether one of these patterns means the mailbox, with our name where it has no domain."""

@@ -48,8 +48,9 @@ class TargetKind(Enum):
 
     REMOTE = "remote"  # an address elsewhere
     MAILBOX = "mailbox"  # a local user's mailbox
-    PIPE = "pipe"  # "|command", from an alias file
-    FILE = "file"  # "/path" (mbox) or "/path/" (Maildir), from an alias file
+    USER = "user"  # a local user, whose ~/.forward is still to be asked; the mailbox where there is none
+    PIPE = "pipe"  # "|command", from an alias file or a .forward
+    FILE = "file"  # "/path" (mbox) or "/path/" (Maildir), from an alias file or a .forward
 
 
 class NewRecipient(NamedTuple):
@@ -328,6 +329,16 @@ class Spool(Protocol):
 
         A message whose last recipient ended is removed with its body; its history stays. A recipient that
         somebody held while it was leased becomes HELD instead of QUEUED or DEFERRED.
+        """
+
+    def forward(
+        self, recipient_id: int, children: Sequence[NewRecipient], reports: Sequence[NewMessage], text: str
+    ) -> Awaitable[None]:
+        """Ends the lease of a recipient in whose stead others get the message, in one transaction.
+
+        The recipient is gone after that; `text` says in the history where it went. A child whose target the message
+        has already is left out. When somebody held the recipient meanwhile, its waiting children are held. Nothing
+        happens when it is gone or not leased.
         """
 
     def next_due(self, classes: Collection[RouteClass], *, after: datetime) -> Awaitable[datetime | None]:

@@ -3,7 +3,7 @@
 Pure: the lines of history that a change leaves, the state that a record leads to, what a selection selects.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox, show_path
@@ -18,6 +18,7 @@ from masqmail.spool.api import (
     Selection,
     StoredMessage,
     StoredRecipient,
+    TargetKind,
 )
 from masqmail.spool.states import MOVES, State
 
@@ -103,6 +104,40 @@ def unqueued_entries(message: NewMessage) -> Iterator[HistoryEntry]:
                 status=str(recipient.status or ""),
                 text=recipient.reason,
             )
+
+
+def new_children(
+    children: Sequence[NewRecipient], there: Iterable[tuple[TargetKind, str]], held: str | None
+) -> list[NewRecipient]:
+    """Those children that the message has no copy for yet; held ones when the recipient they stand for was."""
+    seen = {_copy_key(kind, target) for kind, target in there}
+    new = []
+    for child in children:
+        key = _copy_key(child.kind, child.target)
+        if key not in seen:
+            seen.add(key)
+            is_held = held is not None and child.state is State.QUEUED
+            new.append(child._replace(state=State.HELD, reason=held or "") if is_held else child)
+    return new
+
+
+def _copy_key(kind: TargetKind, target: str) -> tuple[TargetKind, str]:
+    """The same for a user and his mailbox: one copy is enough."""
+    return (TargetKind.MAILBOX if kind is TargetKind.USER else kind, target)
+
+
+def forwarded_entries(
+    queue_id: str, target: str, text: str, children: Sequence[NewRecipient], now: datetime
+) -> list[HistoryEntry]:
+    """The history of a recipient in whose stead others get the message."""
+    failed = [child for child in children if child.state is State.FAILED]
+    return [
+        HistoryEntry(now, queue_id, "forwarded", target, text=text),
+        *(
+            HistoryEntry(now, queue_id, "failed", child.target, status=str(child.status or ""), text=child.reason)
+            for child in failed
+        ),
+    ]
 
 
 def is_allowed(old: State, new: State) -> bool:

@@ -6,16 +6,27 @@ from itertools import chain
 from typing import Any
 
 from masqmail.spool import history
-from masqmail.spool.api import HistoryEntry, NewMessage, Record, SpoolError
+from masqmail.spool.api import HistoryEntry, NewMessage, NewRecipient, Record, SpoolError
 from masqmail.spool.bodies import NewBody
-from masqmail.spool.changes import is_allowed, message_size, received_text, recorded_entry, settled, unqueued_entries
+from masqmail.spool.changes import (
+    forwarded_entries,
+    is_allowed,
+    message_size,
+    new_children,
+    received_text,
+    recorded_entry,
+    settled,
+    unqueued_entries,
+)
 from masqmail.spool.database import Database
 from masqmail.spool.rows import (
     MAX_RECIPIENTS,
     POSITION_BITS,
     STATE,
+    TARGET_KIND,
     Row,
     id_list,
+    id_range,
     message_key,
     optional_stamp,
     stamp,
@@ -140,6 +151,48 @@ def record(db: Database, shares: Sequence[tuple[Sequence[Record], Sequence[NewMe
     db.connection.executemany(SQL["update_recipient"], staying)
     history.add(db, entries)
     accept(db, [reports for _, reports in shares])
+
+
+_Forward = tuple[int, Sequence[NewRecipient], Sequence[NewMessage], str]
+
+
+def drop_forward(share: _Forward) -> None:
+    """Removes the bodies of reports that were not stored."""
+    drop(share[2])
+
+
+def forward(db: Database, shares: Sequence[_Forward]) -> None:
+    """Puts children in the place of recipients, see `api.Spool.forward`."""
+    for id, children, reports, text in shares:
+        row = db.connection.execute(SQL["get_standing"], (id_list([id]),)).fetchone()
+        if row is None or STATE[row[5]] is not State.LEASED:
+            drop(reports)
+            continue
+        _, queue_id, size_bytes, has_file, old_class, old_state, _, target, *_, held = row
+        key = message_key(id)
+        rows = db.connection.execute(SQL["get_targets"], id_range(key)).fetchall()
+        there = [(TARGET_KIND[kind], name) for other, kind, name in rows if other != id]
+        new = new_children(children, there, held)
+        _add_recipients(db, key, max(other for other, _, _ in rows) + 1, new)
+        db.tally.remove(old_class, STATE[old_state])
+        db.connection.execute(SQL["end_leases"], (id_list([id]),))
+        db.connection.execute(SQL["delete_recipient"], (id,))
+        history.add(db, forwarded_entries(queue_id, target, text, new, db.now()))
+        if not db.connection.execute(SQL["get_unended"], (id_list([key]),)).fetchone():
+            remove(db, {key: (queue_id, size_bytes, has_file)})
+        accept(db, [reports])
+
+
+def _add_recipients(db: Database, key: int, first: int, recipients: Sequence[NewRecipient]) -> None:
+    """Writes further recipients of a message, from this ID on."""
+    if first + len(recipients) > id_range(key)[1]:
+        raise SpoolError(f"{len(recipients)} recipients more are too many for one message")
+    touched, rows = stamp(db.now()), []
+    for id, recipient in enumerate(recipients, first):
+        number = db.classes.number(recipient.route_class)
+        rows.append(write_recipient(id, number, touched, db.classes.usable_seconds(number), recipient))
+        db.tally.add(number, recipient.state)
+    db.connection.executemany(SQL["add_recipient"], rows)
 
 
 def _settle(db: Database, item: Record, row: Sequence[Any]) -> Row:

@@ -15,6 +15,7 @@ from masqmail.spool.api import (
     HistoryEntry,
     Lease,
     NewMessage,
+    NewRecipient,
     QueuedMessage,
     Record,
     Selection,
@@ -26,9 +27,11 @@ from masqmail.spool.api import (
 )
 from masqmail.spool.changes import (
     IN_DOUBT,
+    forwarded_entries,
     is_allowed,
     is_selected,
     message_size,
+    new_children,
     received_text,
     recorded_entry,
     settled,
@@ -212,6 +215,29 @@ class MemorySpool:
                 self._settle(item, *known[item.recipient_id])
         self._accept(reports)
         self._drop_ended()
+
+    @verb
+    def forward(
+        self, recipient_id: int, children: Sequence[NewRecipient], reports: Sequence[NewMessage], text: str
+    ) -> None:
+        for custody, place in list(self._places(State.LEASED)):
+            if place.value.id != recipient_id:
+                continue
+            self._check(reports)
+            del custody.places[recipient_id]
+            there = [(other.value.kind, other.value.target) for other in custody.places.values()]
+            new = new_children(children, there, place.held)
+            self._add_recipients(custody, new)
+            queue_id = custody.message.queue_id
+            self._history += forwarded_entries(queue_id, place.value.target, text, new, self._now())
+            self._drop_ended()
+            self._accept(reports)
+
+    def _add_recipients(self, custody: _Custody, recipients: Sequence[NewRecipient]) -> None:
+        for recipient in recipients:
+            id = next(self._numbers)
+            base = self._usable[recipient.route_class]
+            custody.places[id] = _Place(stored_recipient(id, recipient), base, self._now())
 
     def _settle(self, item: Record, custody: _Custody, place: _Place) -> None:
         old, attempt = place.value, item.attempt

@@ -33,7 +33,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _RET = {item.value: item for item in Ret}
 _BODY = {item.value: item for item in Body}
 _KIND = {item.value: item for item in Kind}
-_TARGET_KIND = {item.value: item for item in TargetKind}
+TARGET_KIND = {item.value: item for item in TargetKind}
 STATE = {item.value: item for item in State}
 
 
@@ -155,7 +155,7 @@ def read_recipient(
         id,
         target,
         original,
-        _TARGET_KIND[kind],
+        TARGET_KIND[kind],
         class_of(class_number),
         domain,
         source,

@@ -17,6 +17,7 @@ from masqmail.spool.api import (
     HistoryEntry,
     Lease,
     NewMessage,
+    NewRecipient,
     QueuedMessage,
     Record,
     Selection,
@@ -151,6 +152,21 @@ class SqliteSpool:
             tell,
             size_bytes=sum(map(message_size, reports)),
             on_failure=custody.drop_reports,
+        )
+        return future
+
+    def forward(
+        self, recipient_id: int, children: Sequence[NewRecipient], reports: Sequence[NewMessage], text: str
+    ) -> Awaitable[None]:
+        future, tell = self._writer.future()
+        reports = [self._take_body(report) for report in reports]
+        self._writer.submit_joint(
+            custody.forward,
+            (recipient_id, children, reports, text),
+            Effect.FIRM,
+            tell,
+            size_bytes=sum(map(message_size, reports)),
+            on_failure=custody.drop_forward,
         )
         return future
 

@@ -33,6 +33,12 @@ UPDATE recipient SET
     status_code = ?, status_enhanced = ?, status_text = ?, last_route = ?, reason = ?
 WHERE id = ?;
 
+-- name: get_targets
+SELECT id, kind, target FROM recipient WHERE id BETWEEN ? AND ?;
+
+-- name: delete_recipient
+DELETE FROM recipient WHERE id = ?;
+
 -- name: get_states
 SELECT id, class, state FROM recipient WHERE id BETWEEN ? AND ?;
 
