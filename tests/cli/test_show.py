@@ -62,6 +62,12 @@ def test_the_status_of_a_new_host() -> None:
     )
 
 
+def test_the_status_says_what_becomes_of_fetch_accounts() -> None:
+    account = {"name": "isp", "state": "unsupported", "reason": "not yet", "last_at": None, "next_at": None}
+    shown = show.status(_status(fetch=[account]))
+    assert shown.endswith(_lines("Fetch", "  isp  unsupported  not yet", "", "Queue: empty"))
+
+
 def test_the_status_of_a_busy_host() -> None:
     document = _status(
         links=[

@@ -8,6 +8,7 @@ import pytest
 from masqmail.config.check import Findings, examine
 from masqmail.config.load import load
 from masqmail.config.surroundings import Surroundings
+from masqmail.config.templates import MAX_TEMPLATE_BYTES
 from support.configuration import AS_USER
 
 ROUTE = '[routes.x]\nsmarthost = "mail.example.org:587"\n'
@@ -44,6 +45,11 @@ ADVICE: list[tuple[str, str]] = [
         '3: port 587 of mail.example.org does not begin with TLS; write tls = "starttls", or port 465',
     ),
     (
+        ROUTE + "send_first = true",
+        "3: routes.x speaks before it is greeted, which servers take for spam; "
+        "take it out; it is for a wrapper that swallows the greeting",
+    ),
+    (
         '[smtp]\nrelay_networks = ["127.0.0.0/8", "0.0.0.0/0"]',
         "2: 0.0.0.0/0 makes this an open relay: anybody may send anywhere; write only your own networks",
     ),
@@ -76,6 +82,7 @@ FINE = [
     '[host]\nname = "laptop"',
     '[smtp]\nrelay_networks = ["10.0.0.0/8"]',
     ROUTE + 'tls = "opportunistic"',
+    ROUTE + 'send_first = true\nwrapper = "ssh shore nc localhost 25"\ntls = "none"\n' + LOGIN,
 ]
 
 
@@ -136,3 +143,40 @@ def test_accounts_that_are_missing_matter_to_root_alone(tmp_path: Path) -> None:
 def test_the_defaults_alone_can_be_examined(tmp_path: Path) -> None:
     surroundings = replace(AS_USER, config_home=tmp_path)
     assert examine(load(None, surroundings), surroundings) == Findings((), ())
+
+
+class TestATemplateInAFile:
+    def faults(self, folder: Path, setting: str = 'warning_template = "own.txt"') -> list[str]:
+        return [str(fault) for fault in found(folder, f"[notices]\n{setting}\n").faults]
+
+    def test_with_known_variables_has_no_faults(self, tmp_path: Path) -> None:
+        (tmp_path / "own.txt").write_text("\ufeffFür ${recipient}\n")
+        assert self.faults(tmp_path) == []
+
+    def test_that_is_missing_is_a_fault(self, tmp_path: Path) -> None:
+        expected = f'{tmp_path}/own.toml:2: there is no file "{tmp_path}/own.txt"; make it, or name another one'
+        assert self.faults(tmp_path) == [expected]
+
+    @pytest.mark.parametrize(
+        ("content", "wrong"),
+        [
+            (b"a\n${recipent}\n", ": line 2 has ${recipent}, which stands for nothing; write ${recipient}"),
+            (b"@msg_body\n", ": line 1 has @msg_body, which stands for nothing; write ${message_body}"),
+            (b"\xff", " cannot be read: it is no UTF-8 text; make it a text file in UTF-8 that everybody may read"),
+            (
+                b"x" * (MAX_TEMPLATE_BYTES + 1),
+                " cannot be read: it is bigger than 64 KB; make it a text file in UTF-8 that everybody may read",
+            ),
+        ],
+    )
+    def test_that_cannot_be_used_is_a_fault(self, tmp_path: Path, content: bytes, wrong: str) -> None:
+        (tmp_path / "own.txt").write_bytes(content)
+        assert self.faults(tmp_path) == [f'{tmp_path}/own.toml:2: "{tmp_path}/own.txt"{wrong}']
+
+    def test_that_is_a_folder_is_a_fault(self, tmp_path: Path) -> None:
+        (tmp_path / "own.txt").mkdir()
+        (fault,) = self.faults(tmp_path)
+        assert 'own.txt" cannot be read: Is a directory; ' in fault
+
+    def test_is_not_looked_for_where_the_text_is_in_the_configuration(self, tmp_path: Path) -> None:
+        assert self.faults(tmp_path, 'bounce_template = "Sorry, ${recipient}."') == []

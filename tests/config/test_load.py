@@ -190,6 +190,24 @@ def test_local_users_differ_in_what_they_say() -> None:
     assert local.mailbox_of("bob") == (Mailstore.MBOX, "/var/mail/${user}")
 
 
+def test_users_may_have_programs_and_servers_of_their_own() -> None:
+    local = configuration(
+        """
+        [local]
+        delivery = "lmtp"
+        lmtp = "/run/dovecot/lmtp"
+        mda = "procmail -Y -d ${recipient_local}"
+        [local.users.fritz]
+        delivery = "mda"
+        [local.users.ann]
+        lmtp = "127.0.0.1:24"
+        """
+    ).local
+    assert local.mailbox_of("fritz") == (Mailstore.MDA, ("procmail", "-Y", "-d", "${recipient_local}"))
+    assert local.mailbox_of("ann") == (Mailstore.LMTP, "127.0.0.1:24")
+    assert local.mailbox_of("bob") == (Mailstore.LMTP, "/run/dovecot/lmtp")
+
+
 def test_a_byte_order_mark_is_passed_over() -> None:
     assert parse(b'\xef\xbb\xbf[host]\nname = "a.example"', FILE, AS_ROOT).host.name == "a.example"
 
@@ -202,7 +220,12 @@ WHOLE = (Path(__file__).parent / "whole.toml").read_text()
 def test_everything_documented_loads() -> None:
     found = configuration(WHOLE)
     route = found.routes["fastnet"]
-    assert list(found.routes) == ["lan", "fastnet"]
+    assert list(found.routes) == ["lan", "fastnet", "shore", "fax"]
+    assert (found.routes["fastnet"].wrapper, found.routes["shore"].wrapper) == (
+        None,
+        ("ssh", "-C", "shore", "nc", "localhost", "25"),
+    )
+    assert found.routes["fax"].command == ("/usr/local/bin/sendfax", "${recipient_local}")
     assert (route.tls, route.username, route.auth) == (
         Tls.STARTTLS,
         "jsmith",
@@ -215,7 +238,7 @@ def test_everything_documented_loads() -> None:
     assert found.routes["lan"].resolve == (LookUp.MX, LookUp.HOSTS)
     assert found.local.users == {"fritz": LocalUser(delivery=Mailstore.MAILDIR)}
     assert (found.smtp.max_message_size, found.host.postmaster) == (50_000_000, Mailbox("oliver"))
-    assert set(found.links) == {"internet", "always", "dsl", "office", "script", "cable", "manual"}
+    assert set(found.links) == {"internet", "always", "dsl", "office", "modem", "script", "cable", "manual"}
 
 
 @pytest.mark.parametrize("surroundings", [AS_ROOT, AS_USER], ids=["root", "user"])
@@ -380,7 +403,8 @@ MANY_FAULTS = [
     "20: smtp.max_hops is 0, so nothing would be accepted; write a number above 0",
     "22: links.foo is the number 3, and [links] has only sections below it; "
     "write [links.NAME] above it, with a name of your choice",
-    '23: [links.a] needs detect; write detect = "always", "command", "file", "interface", "internet" or "manual"',
+    '23: [links.a] needs detect; write detect = "always", "command", "file", "interface", "internet", "manual" '
+    'or "masqdialer"',
     '25: there is no detector "interfce"; write "interface"',
     '26: [links.c] needs path; write path = "/run/connection"',
     '28: "a b" is no name; write letters, digits and . _ + - (64 at most)',
@@ -395,7 +419,8 @@ MANY_FAULTS = [
     '40: routes.x.rewrite.return_path has a display name in "A <a@b.c>"; write "a@b.c" for "*"',
     "41: local is a list, not a section; write [local] and its settings below it",
     '43: log.keep is a date or time, not a duration; write it like "90s", "15m", "4h" or "5d"',
-    "44: [fetch] is not supported yet in this version; take it out",
+    '44: [fetch.x] needs protocol; write protocol = "pop3"',
+    '44: [fetch.x] needs server; write server = "pop.fastnet.example:995"',
 ]
 
 
@@ -421,7 +446,7 @@ def test_an_unknown_section_like_no_other_is_told_which_there_are() -> None:
     [fault] = faults("[zzz]")
     assert fault == (
         "1: there is no section [zzz]; take it out; there are "
-        "[host], [paths], [submission], [queue], [smtp], [links], [routes], [local], [log]"
+        "[host], [paths], [submission], [queue], [smtp], [links], [routes], [local], [fetch], [notices], [log]"
     )
 
 

@@ -56,6 +56,42 @@ BROKEN: list[tuple[str, str]] = [
         '1: routes.x does not say where to send; write smarthost = "mail.example.org:587", or deliver = "direct"',
     ),
     (ROUTE + 'deliver = "direct"', '3: routes.x has a smarthost and deliver = "direct"; take one of them out'),
+    (
+        '[routes.x]\nsmarthost = "mail.example.org"\ndeliver = "pipe"\ncommand = "sendfax"',
+        '3: routes.x has a smarthost and deliver = "pipe"; take one of them out',
+    ),
+    (
+        '[routes.x]\ndeliver = "pipe"',
+        '2: routes.x.deliver = "pipe", and there is no routes.x.command; '
+        'write command = ["/usr/local/bin/sendfax", "${recipient_local}"]',
+    ),
+    (
+        '[routes.x]\ndeliver = "pipe"\ncommand = "sendfax ${recipient_locale}"',
+        '3: routes.x.command has "${recipient_locale}", and there is no variable "recipient_locale"; '
+        'write "recipient_local"',
+    ),
+    (
+        ROUTE + "from_line = true",
+        '3: routes.x.from_line is for a program that takes the mail; take it out, or write deliver = "pipe"',
+    ),
+    (
+        '[routes.x]\ndeliver = "pipe"\ncommand = "sendfax"\nusername = "ann"\npassword_file = "secret"',
+        "4: routes.x delivers to a program, where there is nothing to log in to; "
+        "take the username out, or write a smarthost",
+    ),
+    (
+        DIRECT + 'wrapper = "nc shore 25"',
+        "3: routes.x.wrapper is for a smarthost; take it out, or write a smarthost in place of deliver",
+    ),
+    (
+        DIRECT + "send_first = true",
+        "3: routes.x.send_first is for a smarthost; take it out, or write a smarthost in place of deliver",
+    ),
+    (
+        '[routes.x]\nsmarthost = ["a.example:25", "b.example:25"]\nwrapper = "nc shore 25"',
+        "2: routes.x has a wrapper and 2 smarthosts, and the program leads to one; "
+        'write smarthost = "a.example:25" alone',
+    ),
     (DIRECT + "resolve = []", '3: routes.x.resolve is empty; write it like ["mx", "a"]'),
     (ROUTE + "links = []", '3: routes.x.links is empty; write it like ["internet"]'),
     (
@@ -95,6 +131,20 @@ BROKEN: list[tuple[str, str]] = [
         '3: routes.x.rewrite.return_path has a display name in "Ann <ann@isp.example>"; '
         'write "ann@isp.example" for "ann"',
     ),
+    (
+        'local.delivery = "mda"',
+        '1: local.delivery = "mda", and there is no local.mda; '
+        'write mda = ["/usr/bin/procmail", "-Y", "-d", "${recipient_local}"]',
+    ),
+    (
+        '[local.users.ann]\ndelivery = "lmtp"',
+        '2: local.users.ann.delivery = "lmtp", and there is no local.users.ann.lmtp; '
+        'write lmtp = "/run/dovecot/lmtp"',
+    ),
+    (
+        'local.mda = ["mda", "${usr}"]',
+        '1: local.mda has "${usr}", and there is no variable "usr"; write "user"',
+    ),
     ('local.alias_user = "root"', '1: local.alias_user is root, which must not run pipes; write "masqmail"'),
 ]
 
@@ -109,7 +159,7 @@ QUIET: list[str] = [
     'queue.warn_after = "soon"',
     "[routes.x]\nsmarthost = 1",
     '[routes.x]\ndeliver = "directly"',
-    '[routes.x]\ndeliver = "pipe"',
+    '[routes.x]\ndeliver = "pipe"\ncommand = 1',
     ROUTE + 'username = "ann"\npassword_file = 1',
     ROUTE + 'username = "ann"\npassword = "x"',
     ROUTE + 'username = "ann"\ntoken_command = "x"',
@@ -135,6 +185,11 @@ FINE: list[str] = [
     ROUTE + 'username = "ann"\npassword_credential = "isp"\ntls = "opportunistic"',
     DIRECT + 'tls = "starttls"\ntls_ca = "ca.pem"',
     '[links.always]\ndetect = "always"',
+    ROUTE + 'wrapper = "ssh -C shore nc localhost 25"\nsend_first = true\ntls = "none"\nhelo = "address"',
+    '[routes.x]\ndeliver = "pipe"\ncommand = ["sendfax", "${recipient_local}"]\nresolve = []\nfrom_line = true',
+    '[local]\nmda = "procmail"\n[local.users.ann]\ndelivery = "mda"',
+    '[local]\nlmtp = "[::1]:24"\n[local.users.ann]\ndelivery = "lmtp"',
+    '[local.users.ann]\ndelivery = "mda"\nmda = "maildrop -d ${user}"',
     ROUTE + 'links = "a.b"\n[links."a.b"]\ndetect = "manual"',
 ]
 

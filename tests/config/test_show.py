@@ -41,7 +41,13 @@ def test_every_setting_is_shown_with_its_effective_value() -> None:
         "command": ["/usr/local/bin/which-link"],
         "interval": "5s",
     }
-    assert list(document) == ["host", "paths", "submission", "queue", "smtp", "links", "routes", "local", "log"]
+    sections = ["host", "paths", "submission", "queue", "smtp", "links", "routes", "local", "fetch", "notices", "log"]
+    assert list(document) == sections
+    assert document["notices"] == {
+        "bounce_template": "/etc/masqmail/bounce.txt",
+        "warning_template": "${recipients} will be tried until ${gives_up_at}.\n",
+        "language": "de",
+    }
     for kind in HEADERS.values():
         assert all(f"\n{key} = " in shown or f"# {key} is not set" in shown for key in settings_of(kind))
 

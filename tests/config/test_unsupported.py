@@ -11,10 +11,7 @@ NOT_YET = "is not supported yet in this version"
 ROUTE = '[routes.x]\nsmarthost = "mail.example.org:587"\n'
 
 REFUSED: list[tuple[str, list[str]]] = [
-    ('[fetch.isp]\nprotocol = "pop3"', [f"1: [fetch] {NOT_YET}; take it out"]),
-    ('[notices]\nlanguage = "en"', [f"1: [notices] {NOT_YET}; take it out"]),
     ('[web]\nlisten = "127.0.0.1:8025"', [f"1: [web] {NOT_YET}; take it out"]),
-    ('smtp.ident_networks = ["192.168.1.0/24"]', [f"1: smtp.ident_networks {NOT_YET}; take it out"]),
     (
         'smtp.users = "pam"',
         [f'1: smtp.users = "pam" {NOT_YET}; write the path of a file made by `masqmail passwd`'],
@@ -27,12 +24,9 @@ REFUSED: list[tuple[str, list[str]]] = [
         '[links.umts]\ndetect = "networkmanager"\nconnection = "FastNet"',
         [
             f'2: links.umts.detect = "networkmanager" {NOT_YET}; '
-            'write "always", "command", "file", "interface", "internet" or "manual"'
+            'write "always", "command", "file", "interface", "internet", "manual" or "masqdialer"'
         ],
     ),
-    (ROUTE + 'wrapper = "nc a 25"', [f"3: routes.x.wrapper {NOT_YET}; take it out"]),
-    (ROUTE + "send_first = true", [f"3: routes.x.send_first {NOT_YET}; take it out"]),
-    (ROUTE + 'pop_before_smtp = "isp"', [f"3: routes.x.pop_before_smtp {NOT_YET}; take it out"]),
     (ROUTE + '[routes.x.dkim]\ndomain = "a.example"', [f"3: [routes.x.dkim] {NOT_YET}; take it out"]),
     (
         ROUTE + 'username = "a"\npassword_file = "b"\nauth = ["plain", "xoauth2", "scram-sha-256"]',
@@ -40,22 +34,6 @@ REFUSED: list[tuple[str, list[str]]] = [
             f'5: routes.x.auth = "xoauth2" {NOT_YET}; write "plain", "login" or "cram-md5"',
             f'5: routes.x.auth = "scram-sha-256" {NOT_YET}; write "plain", "login" or "cram-md5"',
         ],
-    ),
-    (
-        '[routes.fax]\ndeliver = "pipe"\ncommand = "sendfax"\nfrom_line = false',
-        [
-            f'2: routes.fax.deliver = "pipe" {NOT_YET}; write "direct", or a smarthost',
-            f"3: routes.fax.command {NOT_YET}; take it out",
-        ],
-    ),
-    ('local.delivery = "mda"', [f'1: local.delivery = "mda" {NOT_YET}; write "mbox" or "maildir"']),
-    ('local.mda = "procmail"', [f"1: local.mda {NOT_YET}; take it out"]),
-    ('local.lmtp = "/run/lmtp"', [f"1: local.lmtp {NOT_YET}; take it out"]),
-    ('local.glob_aliases = "globs"', [f"1: local.glob_aliases {NOT_YET}; take it out"]),
-    ("local.forward_files = true", [f"1: local.forward_files {NOT_YET}; take it out"]),
-    (
-        '[local.users.ann]\ndelivery = "lmtp"',
-        [f'2: local.users.ann.delivery = "lmtp" {NOT_YET}; write "mbox" or "maildir"'],
     ),
     (
         'queue.store = "postgresql://ann:secret@db/mail"',
@@ -70,10 +48,7 @@ def test_it_is_refused_by_name(text: str, expected: list[str]) -> None:
 
 
 ASKS_FOR_NOTHING = [
-    "local.forward_files = false",
-    "local.glob_aliases = []",
-    "smtp.ident_networks = []",
-    ROUTE + "send_first = false\nwrapper = []\nfrom_line = false",
+    ROUTE + "send_first = false\nwrapper = []",
     "[fetch]",
 ]
 

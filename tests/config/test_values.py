@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from masqmail.config.fetch import Interval, Keep, Trigger
 from masqmail.config.model import Delimiter, Network
 from masqmail.config.routes import Tls
 from masqmail.config.values import (
@@ -22,7 +23,18 @@ from masqmail.config.values import (
 )
 from masqmail.mail.address import Mailbox
 from masqmail.routing.route import AddressMap
-from masqmail.settings import Bytes, Command, Domain, DomainPattern, Fingerprint, HostPort, Pattern, UserPath
+from masqmail.settings import (
+    Bytes,
+    Command,
+    Domain,
+    DomainPattern,
+    Fingerprint,
+    HostPort,
+    LmtpAddress,
+    Pattern,
+    TemplateSource,
+    UserPath,
+)
 
 GOOD: list[tuple[object, object, object]] = [
     (str, "word", "word"),
@@ -32,11 +44,21 @@ GOOD: list[tuple[object, object, object]] = [
     (Path, "/etc/file", Path("/etc/file")),
     (UserPath, "/var/mail/${user}", "/var/mail/${user}"),
     (UserPath, "~/Maildir", "~/Maildir"),
+    (LmtpAddress, "/run/dovecot/lmtp", "/run/dovecot/lmtp"),
+    (LmtpAddress, "/run/${user}/lmtp", "/run/${user}/lmtp"),
+    (LmtpAddress, "[::1]:24", "[::1]:24"),
+    (LmtpAddress, "mail.home.example:24", "mail.home.example:24"),
     (timedelta, "90s", timedelta(seconds=90)),
     (timedelta, "15m", timedelta(minutes=15)),
     (timedelta, "4h", timedelta(hours=4)),
     (timedelta, "5d", timedelta(days=5)),
     (timedelta, "1h30m", timedelta(minutes=90)),
+    (Interval, "5m", timedelta(minutes=5)),
+    (Interval, "manual", Trigger.MANUAL),
+    (Interval, "idle", Trigger.IDLE),
+    (Keep, True, True),
+    (Keep, False, False),
+    (Keep, "7d", timedelta(days=7)),
     (Bytes, "250KB", 250_000),
     (Bytes, "50MB", 50_000_000),
     (Bytes, "1.5 GB", 1_500_000_000),
@@ -66,6 +88,13 @@ GOOD: list[tuple[object, object, object]] = [
     (Mailbox, "ann@example.org", Mailbox("ann", "example.org")),
     (Fingerprint, "ab" * 32, "ab" * 32),
     (Fingerprint, "sha256:" + ":".join(["AB"] * 32), "ab" * 32),
+    (TemplateSource, "bounce.txt", TemplateSource(path=Path("bounce.txt"))),
+    (TemplateSource, "/etc/my own/$x.txt", TemplateSource(path=Path("/etc/my own/$x.txt"))),
+    (TemplateSource, "~/a b", TemplateSource(path=Path("~/a b"))),
+    (TemplateSource, "../b", TemplateSource(path=Path("../b"))),
+    (TemplateSource, "Sorry, ${recipient}", TemplateSource("Sorry, ${recipient}\n")),
+    (TemplateSource, "${reasons}", TemplateSource("${reasons}\n")),
+    (TemplateSource, "/Sorry/\r\n\tbob", TemplateSource("/Sorry/\n\tbob\n")),
     (Delimiter, "+", "+"),
     (Delimiter, "", ""),
     (AddressMap, {}, ()),
@@ -93,7 +122,15 @@ BAD: list[tuple[object, object]] = [
     (Path, "~bob/file"),
     (UserPath, "Maildir"),
     (UserPath, "/var/mail/${usr}"),
+    (LmtpAddress, "127.0.0.1"),
+    (LmtpAddress, "/run/${usr}/lmtp"),
+    (LmtpAddress, "run/lmtp"),
     (timedelta, 90),
+    (Interval, "Idle"),
+    (Interval, 5),
+    (Interval, True),
+    (Keep, "yes"),
+    (Keep, 7),
     (timedelta, "90"),
     (timedelta, "5 days"),
     (timedelta, "-5d"),
@@ -147,6 +184,12 @@ BAD: list[tuple[object, object]] = [
     (Mailbox, "Ann <ann@example.org>"),
     (Fingerprint, "ab" * 31),
     (Fingerprint, "sha1:" + "ab" * 32),
+    (TemplateSource, ""),
+    (TemplateSource, " \n"),
+    (TemplateSource, "a \0"),
+    (TemplateSource, "to ${recipent}"),
+    (TemplateSource, "/a\0b"),
+    (TemplateSource, 1),
     (Delimiter, "a"),
     (Delimiter, "@"),
     (Delimiter, 1),
@@ -210,6 +253,12 @@ COMPLAINTS: list[tuple[object, object, str]] = [
         "192.168.1.7/24",
         'x is "192.168.1.7/24", an address within a network; write "192.168.1.0/24" for the network',
     ),
+    (
+        TemplateSource,
+        "Hi\n${recipent}",
+        'x is "Hi\\u000a${recipent}", whose line 2 has ${recipent}, which stands for nothing; write ${recipient}',
+    ),
+    (TemplateSource, 1, 'x is the number 1, not a text with variables; write it like "/etc/masqmail/bounce.txt"'),
     (Tls, "start-tls", 'x is "start-tls", not "starttls", "implicit", "opportunistic" or "none"; write "starttls"'),
     (AddressMap, {"a": "a*@b.c"}, 'x is a table, in which "a*@b.c" has a * beside other letters; write "*@b.c"'),
     (AddressMap, {"a": "b"}, 'x is a table, in which "b" has no domain; write "b@isp.example"'),

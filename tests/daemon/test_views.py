@@ -11,6 +11,7 @@ from masqmail.mail.outcome import Culprit
 from masqmail.mail.status import Status
 from masqmail.spool.api import Attempt, HistoryEntry, NewMessage, NewRecipient, Record, TargetKind
 from masqmail.spool.states import State
+from support.configuration import configuration
 from support.controlroom import TEXT, ControlRoom, control_room
 
 pytestmark = pytest.mark.anyio
@@ -183,3 +184,15 @@ async def test_a_mailbox_of_this_host_is_shown_by_an_address(
             [NewMessage("1", None, [recipient], b"Subject: x\r\n", b"", room.clock.now(), "joe (uid 1000)")]
         )
         assert (await _recipient(room))["address"] == address
+
+
+def test_each_fetch_account_says_that_nothing_is_fetched_and_who_logs_in_to_it() -> None:
+    account = 'protocol = "pop3"\nserver = "pop.example"\nusername = "ann"\npassword_file = "secret"\n'
+    route = '[routes.out]\nsmarthost = "mail.example"\npop_before_smtp = "first"\n'
+    found = views.fetch_accounts(configuration(f"{route}[fetch.first]\n{account}[fetch.second]\n{account}"))
+    reason = "fetching is not supported yet in this version"
+    nothing = {"state": "unsupported", "last_at": None, "next_at": None}
+    assert found == [
+        {"name": "first", "reason": f"{reason}; it is logged in to before mail is sent over out", **nothing},
+        {"name": "second", "reason": reason, **nothing},
+    ]

@@ -12,12 +12,14 @@ MAX_RECIPIENTS = 20
 
 
 def status(document: Document) -> str:
-    """Links, routes and the queue, each with its reason."""
+    """Links, routes, fetch accounts and the queue, each with its reason."""
     lines = [text.paint(f"MasqMail {document['version']} on {document['host']}", "bold"), "", "Links"]
     rows = [(link["name"], link["state"], link["reason"]) for link in document["links"]]
     lines += [text.table(rows, indent="  ") or "  none", "", "Routes"]
     rows = [(route["name"], route["state"], _of_route(route)) for route in document["routes"]]
     lines.append(text.table(rows, indent="  ") or "  none: mail to other hosts waits until there is one")
+    if rows := [(account["name"], account["state"], account["reason"]) for account in document.get("fetch", ())]:
+        lines += ["", "Fetch", text.table(rows, indent="  ")]
     lines += ["", f"Queue: {_counts(document['queue'])}"]
     lines += [text.paint(f"Attention: {problem}", "yellow") for problem in document.get("problems", ())]
     return "\n".join(lines)

@@ -7,10 +7,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from masqmail.config.faults import Fault, Faults, key_text, quote
+from masqmail.config.fetch import FetchSection
 from masqmail.config.lines import KeyPath
 from masqmail.config.model import Configuration, Smtp
 from masqmail.config.routes import IMPLICIT_TLS_PORT, SMTP_PORT, SUBMISSION_PORT, RouteSection, Tls
 from masqmail.config.surroundings import Surroundings
+from masqmail.config.templates import read_template
+from masqmail.mail.template import TemplateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,11 @@ def examine(configuration: Configuration, surroundings: Surroundings) -> Finding
     _advise_on_queue(configuration, advice)
     for route in configuration.routes.values():
         _advise_on_tls(route, advice)
-        _examine_route_files(route, faults, advice)
+        _examine_files(("routes", route.name), route, faults, advice)
+    for account in configuration.fetch.values():
+        _advise_on_fetch(account, advice)
+        _examine_files(("fetch", account.name), account, faults, advice)
+    _examine_templates(configuration, faults)
     return Findings(tuple(faults.listing()), tuple(advice.listing()))
 
 
@@ -90,7 +97,7 @@ def _advise_on_tls(route: RouteSection, advice: Faults) -> None:
     path = ("routes", route.name)
     here = key_text(path)
     remote = [hop for hop in route.smarthost if not _is_loopback(hop.host)]
-    if route.username and route.tls is Tls.NONE and remote:
+    if route.username and route.tls is Tls.NONE and remote and not route.wrapper:  # that may well be an ssh
         wrong = f"{here} sends its password in clear to {remote[0]}"
         advice.add((*path, "tls"), wrong, 'write tls = "starttls" or "implicit"')
     if route.username and route.tls is Tls.OPPORTUNISTIC:
@@ -105,6 +112,9 @@ def _advise_on_tls(route: RouteSection, advice: Faults) -> None:
     if route.tls_ca and route.tls_fingerprint:
         wrong = f"{here}.tls_ca has no effect beside tls_fingerprint"
         advice.add((*path, "tls_ca"), wrong, "take one of them out")
+    if route.send_first and not route.wrapper:
+        wrong = f"{here} speaks before it is greeted, which servers take for spam"
+        advice.add((*path, "send_first"), wrong, "take it out; it is for a wrapper that swallows the greeting")
 
 
 def _is_loopback(host: str) -> bool:
@@ -116,17 +126,53 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _examine_route_files(route: RouteSection, faults: Faults, advice: Faults) -> None:
-    path = ("routes", route.name)
-    if route.tls_ca:
-        _must_exist(route.tls_ca, (*path, "tls_ca"), faults)
-    if not route.password_file:
+def _advise_on_fetch(account: FetchSection, advice: Faults) -> None:
+    path = ("fetch", account.name)
+    here, host = key_text(path), account.server.host
+    wrong = f"no mail is fetched by [{here}]: that is not supported yet in this version"
+    advice.add(path, wrong, "keep it for a later one, or for pop_before_smtp")
+    if account.tls is Tls.NONE and not _is_loopback(host):
+        advice.add((*path, "tls"), f"{here} logs in without TLS to {host}", 'write tls = "implicit" or "starttls"')
+    if account.tls is Tls.OPPORTUNISTIC:
+        wrong = f"{here} does not check to whom it gives its password"
+        advice.add((*path, "tls"), wrong, 'write tls = "implicit" or "starttls"')
+    if account.tls_ca and account.tls_fingerprint:
+        wrong = f"{here}.tls_ca has no effect beside tls_fingerprint"
+        advice.add((*path, "tls_ca"), wrong, "take one of them out")
+
+
+def _examine_files(path: KeyPath, section: RouteSection | FetchSection, faults: Faults, advice: Faults) -> None:
+    """The files that a route or fetch account names."""
+    if section.tls_ca:
+        _must_exist(section.tls_ca, (*path, "tls_ca"), faults)
+    if not section.password_file:
         return
     place = (*path, "password_file")
-    if not os.access(route.password_file, os.R_OK):
-        wrong = f"{quote(str(route.password_file))} cannot be read by this account"
+    if not os.access(section.password_file, os.R_OK):
+        wrong = f"{quote(str(section.password_file))} cannot be read by this account"
         advice.add(place, wrong, "make it, or give it to the account of the daemon")
-    _must_be_private(route.password_file, place, advice)
+    _must_be_private(section.password_file, place, advice)
+
+
+def _examine_templates(configuration: Configuration, faults: Faults) -> None:
+    notices = configuration.notices
+    for key, source in (
+        ("bounce_template", notices.bounce_template),
+        ("warning_template", notices.warning_template),
+    ):
+        if source is None or source.path is None:
+            continue  # a text in the file itself was checked when that was read
+        place, name = ("notices", key), quote(str(source.path))
+        try:
+            read_template(source)
+        except TemplateError as error:
+            faults.add(place, f"{name}: {error}, which stands for nothing", f"write {error.instead}")
+        except FileNotFoundError:
+            faults.add(place, f"there is no file {name}", "make it, or name another one")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            wrong = f"{name} cannot be read: {reason}"
+            faults.add(place, wrong, "make it a text file in UTF-8 that everybody may read")
 
 
 def _must_exist(path: Path, key: KeyPath, faults: Faults) -> None:

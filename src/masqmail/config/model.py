@@ -11,14 +11,27 @@ from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, NewType, TypeAlias
+from typing import Any, NewType, TypeAlias, assert_never
 
+from masqmail.config.fetch import FetchSection
 from masqmail.config.routes import RouteSection, policy_of
 from masqmail.links import DETECTORS
 from masqmail.mail.address import Mailbox
+from masqmail.mail.wording import Language
 from masqmail.routing.link import ALWAYS, INTERNET
 from masqmail.routing.route import Route
-from masqmail.settings import Bytes, Domain, DomainPattern, HostPort, Pattern, UserPath, setting
+from masqmail.settings import (
+    Bytes,
+    Command,
+    Domain,
+    DomainPattern,
+    HostPort,
+    LmtpAddress,
+    Pattern,
+    TemplateSource,
+    UserPath,
+    setting,
+)
 
 #: Addresses with a common prefix.
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -188,6 +201,11 @@ class Smtp:
     max_recipients: int = setting("More recipients of one transaction are put off.", default=1000)
     max_hops: int = setting("A message with more Received fields is in a loop.", default=50)
     max_connections: int = setting("More connections at a time are turned away.", default=200)
+    ident_networks: tuple[Network, ...] = setting(
+        "Clients whose host is asked for their user (RFC 1413), for Received and `${ident}`; it proves nothing.",
+        default=(),
+        example='["192.168.1.0/24"]',
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +227,12 @@ BUILT_IN_LINKS: dict[str, Link] = {
 
 
 class Mailstore(Enum):
-    """How a local mailbox is stored."""
+    """How a local user gets his mail."""
 
     MBOX = "mbox"
     MAILDIR = "maildir"
+    MDA = "mda"
+    LMTP = "lmtp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +240,7 @@ class LocalUser:
     """What differs for one local user; what is left out is as in [local]."""
 
     delivery: Mailstore | None = setting(
-        "How this user's mail is stored.", default=None, otherwise="as in [local]", example='"maildir"'
+        "How this user gets mail.", default=None, otherwise="as in [local]", example='"maildir"'
     )
     mbox: UserPath | None = setting(
         "This user's mbox file.", default=None, otherwise="as in [local]", example='"~/mbox"'
@@ -228,25 +248,58 @@ class LocalUser:
     maildir: UserPath | None = setting(
         "This user's Maildir.", default=None, otherwise="as in [local]", example='"~/Mail"'
     )
+    mda: Command | None = setting(
+        "The program that takes this user's mail.",
+        default=None,
+        otherwise="as in [local]",
+        example='["/usr/bin/maildrop"]',
+    )
+    lmtp: LmtpAddress | None = setting(
+        "The LMTP server that takes this user's mail.",
+        default=None,
+        otherwise="as in [local]",
+        example='"/run/${user}/lmtp"',
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Local:
     """Delivery on this host. In paths `~` is the recipient's home, and `${user}` and the like are filled in."""
 
-    delivery: Mailstore = setting("How mail is stored.", default=Mailstore.MBOX)
+    delivery: Mailstore = setting(
+        "How users get their mail: in a file, in a folder, through a program or from an LMTP server.",
+        default=Mailstore.MBOX,
+    )
     mbox: UserPath = setting("The mbox file of a user.", default=UserPath("/var/mail/${user}"))
     maildir: UserPath = setting("The Maildir of a user.", default=UserPath("~/Maildir"))
+    mda: Command | None = setting(
+        "The program that takes a user's mail, run as that user.",
+        default=None,
+        otherwise="none",
+        example='["/usr/bin/procmail", "-Y", "-d", "${recipient_local}"]',
+    )
+    lmtp: LmtpAddress | None = setting(
+        "The LMTP server that takes the mail: the path of its Unix socket, or host:port.",
+        default=None,
+        otherwise="none",
+        example='"/run/dovecot/lmtp"',
+    )
     aliases: tuple[Path, ...] = setting(
         "Alias files, looked up in order.",
         default=(Path("/etc/aliases"),),
         otherwise="/etc/aliases, or none when not started as root",
         example='["/etc/aliases"]',
     )
+    glob_aliases: tuple[Path, ...] = setting(
+        "Files of `glob: targets` for whole addresses; the first that fits counts, before the alias files.",
+        default=(),
+        example='["/etc/masqmail/globs"]',
+    )
     match_case: bool = setting("Whether case matters in local parts of aliases and local addresses.", default=False)
     recipient_delimiter: Delimiter = setting(
         "`user+detail` is `user`; an empty text turns this off.", default=Delimiter("+")
     )
+    forward_files: bool = setting("Whether users may send their mail elsewhere with ~/.forward.", default=True)
     alias_user: str = setting(
         "The account that runs the pipes and writes the files of alias files; never root.",
         default="masqmail",
@@ -256,13 +309,21 @@ class Local:
     save_envelope_to: bool = setting("Rename Envelope-To to X-Orig-Envelope-To.", default=False)
     users: Mapping[str, LocalUser] = field(default_factory=dict)
 
-    def mailbox_of(self, user: str) -> tuple[Mailstore, UserPath]:
-        """How and where mail for a user is stored; the path is still to be filled in."""
+    def mailbox_of(self, user: str) -> tuple[Mailstore, UserPath | Command | LmtpAddress]:
+        """How a user gets mail, and the path, program or server for it, still to be filled in."""
         own = self.users.get(user, LocalUser())
         store = own.delivery or self.delivery
-        if store is Mailstore.MBOX:
-            return store, own.mbox or self.mbox
-        return store, own.maildir or self.maildir
+        match store:
+            case Mailstore.MBOX:
+                return store, own.mbox or self.mbox
+            case Mailstore.MAILDIR:
+                return store, own.maildir or self.maildir
+            case Mailstore.MDA:
+                return store, own.mda or self.mda or Command(())
+            case Mailstore.LMTP:
+                return store, own.lmtp or self.lmtp or LmtpAddress("")
+            case _:
+                assert_never(store)
 
 
 class LogLevel(Enum):
@@ -280,6 +341,34 @@ class LogFormat(Enum):
     TEXT = "text"
     JSON = "json"
     JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notices:
+    """What people read when mail could not be delivered; docs/explanation/reports.md lists the variables of a text.
+
+    A value is the path of a file (one word, or beginning with `/`, `~/` or `./`), which is read when the daemon
+    starts or reloads; or it is the text itself. The parts for programs are always those of RFC 3464.
+    """
+
+    bounce_template: TemplateSource | None = setting(
+        "The text of a report that mail could not be delivered.",
+        default=None,
+        otherwise="a text in the language",
+        example='"/etc/masqmail/bounce.txt"',
+    )
+    warning_template: TemplateSource | None = setting(
+        "The text of a warning that mail still waits.",
+        default=None,
+        otherwise="a text in the language",
+        example='''"""
+Dear ${sender_local}, this waits since ${received_at}:
+${failed_recipients}
+"""''',
+    )
+    language: Language = setting(
+        "The language of reports, warnings and notices to the postmaster.", default=Language.ENGLISH
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +397,8 @@ class Configuration:
     links: Mapping[str, Link] = field(default_factory=lambda: dict(BUILT_IN_LINKS))
     routes: Mapping[str, RouteSection] = field(default_factory=dict)
     local: Local = field(default_factory=Local)
+    fetch: Mapping[str, FetchSection] = field(default_factory=dict)
+    notices: Notices = field(default_factory=Notices)
     log: Log = field(default_factory=Log)
 
     policies: tuple[Route, ...] = field(init=False, compare=False)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from masqmail.config.faults import Faults, closest, key_text, place_text, quote
 from masqmail.config.lines import KeyPath
 from masqmail.config.values import BadValue, complaint, describe, item_of, kind_of, without_none
+from masqmail.settings import TemplateSource
 
 Section = TypeVar("Section")
 
@@ -116,6 +117,8 @@ class Reader:
         except BadValue as bad:
             self.faults.add(path, *complaint(place_text(path), value, kind, bad))
             return _Bad.VALUE
+        if isinstance(read, TemplateSource) and read.path:
+            return TemplateSource(path=self._place(read.path))
         return self._place(read) if isinstance(read, Path) else read
 
     def _place(self, path: Path) -> Path:

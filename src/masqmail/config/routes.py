@@ -71,7 +71,7 @@ class RouteSection:
     """What to do with a recipient over a link. Routes are tried in file order; the first whose conditions all hold
     is taken, and the next one when it fails for now.
 
-    A route needs either `smarthost` or `deliver = "direct"`.
+    A route needs `smarthost`, `deliver = "direct"`, or `deliver = "pipe"` with a `command`.
     """
 
     name: str
@@ -82,9 +82,19 @@ class RouteSection:
         default=(),
         example='["mail.fastnet.example:587", "backup.fastnet.example:587"]',
     )
-    deliver: Literal["direct"] | None = setting(
-        "Delivers to the recipient's own mail servers; `resolve` says how they are found.",
+    deliver: Literal["direct", "pipe"] | None = setting(
+        "`direct` delivers to the recipient's own mail servers, and `resolve` says how they are found; `pipe` hands "
+        "each recipient's copy to the program in `command`.",
         default=None,
+    )
+    command: Command | None = setting(
+        'The program of `deliver = "pipe"`, such as ["/usr/local/bin/sendfax", "${recipient_local}"]; it runs once '
+        "for each recipient, as the daemon's user, `max_connections` of them at a time.",
+        default=None,
+    )
+    from_line: bool = setting("The program gets a line `From SENDER DATE` first, as in an mbox.", default=False)
+    escape_from: bool = setting(
+        "The program gets a `>` before each line that begins with `From `, as in an mbox.", default=False
     )
     resolve: tuple[LookUp, ...] = setting(
         "Where direct delivery looks for a domain's servers: MX records, address records (`a`), or the system's "
@@ -124,6 +134,11 @@ class RouteSection:
         otherwise="the best one offered",
         example='["cram-md5", "plain"]',
     )
+    pop_before_smtp: str | None = setting(
+        "An account of [fetch.NAME] with pop3 to log in to before the smarthost is used (SMTP-after-POP).",
+        default=None,
+        example='"NAME"',
+    )
     senders: tuple[Pattern, ...] = setting(
         "Condition: the envelope sender matches one of these. `<>` is the null sender; a pattern without @ "
         "matches the local part in any domain.",
@@ -156,6 +171,14 @@ class RouteSection:
         otherwise="`name` of [host]",
         example='"home.example"',
     )
+    wrapper: Command | None = setting(
+        'A program to talk to in place of a connection, such as "ssh -C shore nc localhost 25"; it runs as the '
+        "daemon's user. The smarthost is then only a name for it, by which its certificate is checked.",
+        default=None,
+    )
+    send_first: bool = setting(
+        "Do not wait for the server's greeting, for a `wrapper` that has swallowed it.", default=False
+    )
     pipelining: bool = setting("Send commands without waiting, where the server offers it.", default=True)
     bounce_on_connect_error: bool = setting(
         "A next hop that cannot be reached fails the recipient at once.", default=False
@@ -168,7 +191,7 @@ class RouteSection:
 
     @property
     def way(self) -> Way:
-        return Way.DIRECT if self.deliver else Way.SMARTHOST
+        return Way(self.deliver) if self.deliver else Way.SMARTHOST
 
     @property
     def has_password(self) -> bool:

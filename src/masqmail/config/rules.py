@@ -6,11 +6,13 @@ A rule keeps quiet about settings whose own fault is already noted.
 from itertools import pairwise
 
 from masqmail.config.faults import Faults, closest, key_text, quote
-from masqmail.config.model import Configuration, Host, Local, Paths, Queue, Smtp
+from masqmail.config.fetchrules import check_fetch
+from masqmail.config.model import Configuration, Host, Local, LocalUser, Mailstore, Paths, Queue, Smtp
 from masqmail.config.routes import RouteSection, Tls
 from masqmail.config.surroundings import Surroundings
+from masqmail.config.values import BadValue, check_variables
 from masqmail.routing.link import ALWAYS
-from masqmail.routing.route import LOCAL_ROUTE
+from masqmail.routing.route import LOCAL_ROUTE, Way
 
 #: A Unix socket's path has 108 bytes with the final NUL, unix(7); the longest name of ours is behind the folder.
 _MAX_SOCKET_PATH_BYTES = 107
@@ -28,6 +30,7 @@ def check_rules(configuration: Configuration, faults: Faults, surroundings: Surr
     for route in configuration.routes.values():
         _check_route(route, configuration, faults)
     _check_local(configuration.local, configuration.host, faults)
+    check_fetch(configuration, faults)
     if not configuration.log.keep:
         faults.add(("log", "keep"), "log.keep is no time at all", 'write at least "1s"')
 
@@ -122,13 +125,47 @@ def _check_way(route: RouteSection, faults: Faults) -> None:
     if faults.at(*path, "smarthost") or faults.at(*path, "deliver"):
         return
     if route.smarthost and route.deliver:
-        wrong = f'{here} has a smarthost and deliver = "direct"'
+        wrong = f'{here} has a smarthost and deliver = "{route.deliver}"'
         faults.add((*path, "deliver"), wrong, "take one of them out")
     if not route.smarthost and not route.deliver:
         wrong = f"{here} does not say where to send"
         faults.add(path, wrong, 'write smarthost = "mail.example.org:587", or deliver = "direct"')
-    if route.deliver and not route.resolve and not faults.at(*path, "resolve"):
+    if route.way is Way.DIRECT and not route.resolve and not faults.at(*path, "resolve"):
         faults.add((*path, "resolve"), f"{here}.resolve is empty", 'write it like ["mx", "a"]')
+    _check_pipe(route, faults)
+    _check_wrapper(route, faults)
+
+
+def _check_wrapper(route: RouteSection, faults: Faults) -> None:
+    """A program in place of a connection leads to one place, whatever the smarthosts are called."""
+    path = ("routes", route.name)
+    here = key_text(path)
+    for key in ("wrapper", "send_first"):
+        if getattr(route, key) and route.deliver:
+            instead = "take it out, or write a smarthost in place of deliver"
+            faults.add((*path, key), f"{here}.{key} is for a smarthost", instead)
+    if route.wrapper and len(route.smarthost) > 1:
+        wrong = f"{here} has a wrapper and {len(route.smarthost)} smarthosts, and the program leads to one"
+        faults.add((*path, "smarthost"), wrong, f'write smarthost = "{route.smarthost[0]}" alone')
+
+
+def _check_pipe(route: RouteSection, faults: Faults) -> None:
+    path = ("routes", route.name)
+    here = key_text(path)
+    if route.way is not Way.PIPE:
+        for key in ("command", "from_line", "escape_from"):
+            if getattr(route, key):
+                wrong = f"{here}.{key} is for a program that takes the mail"
+                faults.add((*path, key), wrong, 'take it out, or write deliver = "pipe"')
+        return
+    if not route.command and not faults.at(*path, "command"):
+        wrong = f'{here}.deliver = "pipe", and there is no {here}.command'
+        faults.add((*path, "deliver"), wrong, 'write command = ["/usr/local/bin/sendfax", "${recipient_local}"]')
+    for word in route.command or ():
+        try:
+            check_variables(word)
+        except BadValue as bad:
+            faults.add((*path, "command"), f"{here}.command has {quote(word)}, {bad.problem}", bad.instead)
 
 
 def _check_route_links(route: RouteSection, configuration: Configuration, faults: Faults) -> None:
@@ -172,14 +209,15 @@ def _check_login(route: RouteSection, faults: Faults) -> None:
         wrong = f"{here} has {sources[0]} and no username"
         faults.add((*path, sources[0]), wrong, "write username as well")
     if route.username and route.deliver:
-        wrong = f"{here} delivers directly, where there is nothing to log in to"
+        how = "directly" if route.way is Way.DIRECT else "to a program"
+        wrong = f"{here} delivers {how}, where there is nothing to log in to"
         faults.add((*path, "username"), wrong, "take the username out, or write a smarthost")
 
 
 def _check_tls(route: RouteSection, faults: Faults) -> None:
     path = ("routes", route.name)
     here = key_text(path)
-    if route.deliver and route.tls is Tls.IMPLICIT:
+    if route.way is Way.DIRECT and route.tls is Tls.IMPLICIT:
         wrong = f"{here} delivers directly, and no mail server awaits implicit TLS on port 25"
         faults.add((*path, "tls"), wrong, 'write tls = "starttls" or "opportunistic"')
     if route.tls is not Tls.NONE:
@@ -194,3 +232,26 @@ def _check_local(local: Local, host: Host, faults: Faults) -> None:
     if local.alias_user == _ROOT:
         instead = f'write "{host.user}"' if host.user != _ROOT else 'write "nobody"'
         faults.add(("local", "alias_user"), "local.alias_user is root, which must not run pipes", instead)
+    _check_store(("local",), local, local, faults)
+    for name, user in local.users.items():
+        _check_store(("local", "users", name), user, local, faults)
+
+
+def _check_store(path: tuple[str, ...], own: Local | LocalUser, local: Local, faults: Faults) -> None:
+    """A program or server that is to take mail must be named, in the section itself or in [local]."""
+    here = key_text(path)
+    for store, example in (
+        (Mailstore.MDA, 'mda = ["/usr/bin/procmail", "-Y", "-d", "${recipient_local}"]'),
+        (Mailstore.LMTP, 'lmtp = "/run/dovecot/lmtp"'),
+    ):
+        key = store.value
+        is_named = getattr(own, key) or getattr(local, key) or faults.at(*path, key) or faults.at("local", key)
+        if own.delivery is store and not is_named:
+            faults.add(
+                (*path, "delivery"), f'{here}.delivery = "{key}", and there is no {here}.{key}', f"write {example}"
+            )
+    for word in own.mda or ():
+        try:
+            check_variables(word)
+        except BadValue as bad:
+            faults.add((*path, "mda"), f"{here}.mda has {quote(word)}, {bad.problem}", bad.instead)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from masqmail.config.faults import closest, key_text, quote, write_one_of
+from masqmail.config.fetch import FetchSection
 from masqmail.config.lines import KeyPath
 from masqmail.config.model import (
     BUILT_IN_LINKS,
@@ -17,6 +18,7 @@ from masqmail.config.model import (
     Local,
     LocalUser,
     Log,
+    Notices,
     Paths,
     Queue,
     Smtp,
@@ -41,6 +43,8 @@ HEADERS: Mapping[str, type] = {
     "routes.NAME.rewrite": Rewrite,
     "local": Local,
     "local.users.NAME": LocalUser,
+    "fetch.NAME": FetchSection,
+    "notices": Notices,
     "log": Log,
 }
 
@@ -89,6 +93,8 @@ class _Assembly:
             links=self._links(),
             routes=self._routes(),
             local=self._local(host.user),
+            fetch=self._fetch(),
+            notices=self._plain(Notices, "notices"),
             log=self._plain(Log, "log"),
         )
 
@@ -181,12 +187,24 @@ class _Assembly:
         routes: dict[str, RouteSection] = {}
         for name, table, path in self._named(self._document.get("routes", {}), ("routes",)):
             self._refuse_password(table, path)
+            if table.get("wrapper") == []:
+                del table["wrapper"]  # asks for nothing
             rewrite = self._reader.section(Rewrite, table.pop("rewrite", {}), (*path, "rewrite"))
             parts = {"name": name, "rewrite": rewrite or Rewrite()}
             if route := self._reader.section(RouteSection, table, path, parts=parts):
                 hops = tuple(HostPort(hop.host, route.port_for(hop)) for hop in route.smarthost)
                 routes[name] = replace(route, smarthost=hops)
         return routes
+
+    def _fetch(self) -> dict[str, FetchSection]:
+        accounts: dict[str, FetchSection] = {}
+        for name, table, path in self._named(self._document.get("fetch", {}), ("fetch",)):
+            self._refuse_password(table, path)
+            if table.get("wrapper") == []:
+                del table["wrapper"]  # asks for nothing
+            if account := self._reader.section(FetchSection, table, path, parts={"name": name}):
+                accounts[name] = account.with_port()
+        return accounts
 
     def _refuse_password(self, table: dict[str, Any], path: KeyPath) -> None:
         if table.pop("password", None) is not None:

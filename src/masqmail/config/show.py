@@ -7,7 +7,7 @@ from masqmail.config.model import Configuration
 from masqmail.config.reader import settings_of
 from masqmail.config.values import item_of, kind_of, without_none
 
-_ESCAPES = {'"': '\\"', "\\": "\\\\"}
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
 
 
 def show(configuration: Configuration) -> str:
@@ -24,7 +24,10 @@ def show(configuration: Configuration) -> str:
     lines += ["", "[local]", *setting_lines(configuration.local)]
     for name, user in configuration.local.users.items():
         lines += ["", f"[local.users.{_key(name)}]", *setting_lines(user)]
-    lines += ["", "[log]", *setting_lines(configuration.log)]
+    for name, account in configuration.fetch.items():
+        lines += ["", f"[fetch.{_key(name)}]", *setting_lines(account)]
+    for name in ("notices", "log"):
+        lines += ["", f"[{name}]", *setting_lines(getattr(configuration, name))]
     return "\n".join(lines) + "\n"
 
 

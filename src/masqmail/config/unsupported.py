@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from masqmail.config.faults import Faults, key_text, one_of, quote
-from masqmail.config.model import DETECTOR_OPTIONS, Mailstore
+from masqmail.config.model import DETECTOR_OPTIONS
 from masqmail.config.routes import Mechanism
 
 #: Stands for any name in the paths below.
@@ -15,48 +15,29 @@ ANY = "*"
 
 #: Settings and sections that may not ask for anything.
 KEYS: tuple[tuple[str, ...], ...] = (
-    ("fetch",),
-    ("notices",),
     ("web",),
-    ("smtp", "ident_networks"),
     ("links", ANY, "policy"),
-    ("routes", ANY, "wrapper"),
-    ("routes", ANY, "send_first"),
-    ("routes", ANY, "pop_before_smtp"),
     ("routes", ANY, "token_command"),
-    ("routes", ANY, "command"),
-    ("routes", ANY, "from_line"),
-    ("routes", ANY, "escape_from"),
     ("routes", ANY, "dkim"),
-    ("local", "mda"),
-    ("local", "lmtp"),
-    ("local", "glob_aliases"),
-    ("local", "forward_files"),
-    ("local", "users", ANY, "mda"),
-    ("local", "users", ANY, "lmtp"),
 )
 
 #: Those of them that are sections.
-SECTIONS = {("fetch",), ("notices",), ("web",), ("links", ANY, "policy"), ("routes", ANY, "dkim")}
+SECTIONS = {("web",), ("links", ANY, "policy"), ("routes", ANY, "dkim")}
 
 _NOT_YET = "is not supported yet in this version"
-_STORES = tuple(store.value for store in Mailstore)
 _DETECTORS = tuple(DETECTOR_OPTIONS)
 
 #: Words that may not be the value, or among the values, of a setting; and what to write instead.
 WORDS: Mapping[tuple[str, ...], tuple[frozenset[str], str]] = {
     ("smtp", "users"): (frozenset({"pam"}), "write the path of a file made by `masqmail passwd`"),
     ("links", ANY, "detect"): (
-        frozenset({"networkmanager", "masqdialer", "probe"}),
+        frozenset({"networkmanager", "probe"}),
         f"write {one_of(_DETECTORS)}",
     ),
-    ("routes", ANY, "deliver"): (frozenset({"pipe"}), 'write "direct", or a smarthost'),
     ("routes", ANY, "auth"): (
         frozenset({"scram-sha-256", "scram-sha-1", "xoauth2", "oauthbearer"}),
         f"write {one_of(tuple(mechanism.value for mechanism in Mechanism))}",
     ),
-    ("local", "delivery"): (frozenset({"mda", "lmtp"}), f"write {one_of(_STORES)}"),
-    ("local", "users", ANY, "delivery"): (frozenset({"mda", "lmtp"}), f"write {one_of(_STORES)}"),
 }
 
 

@@ -12,11 +12,24 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from masqmail.config.faults import one_of, quote, write_one_of
+from masqmail.config.fetch import Interval, Keep, Trigger
 from masqmail.config.model import Delimiter, Network
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
+from masqmail.mail.template import TemplateError, parse_template
 from masqmail.routing.pattern import check_pattern
 from masqmail.routing.route import AddressMap
-from masqmail.settings import Bytes, Command, Domain, DomainPattern, Fingerprint, HostPort, Pattern, UserPath
+from masqmail.settings import (
+    Bytes,
+    Command,
+    Domain,
+    DomainPattern,
+    Fingerprint,
+    HostPort,
+    LmtpAddress,
+    Pattern,
+    TemplateSource,
+    UserPath,
+)
 
 #: What may stand in `${…}`.
 VARIABLES = (
@@ -156,10 +169,23 @@ def _user_path(value: object) -> UserPath:
     text = _text(value)
     if not text.startswith(("/", "~/")):
         raise BadValue("which does not say whose", 'begin it with "/" or "~/"')
+    check_variables(text)
+    return UserPath(text)
+
+
+def check_variables(text: str) -> None:
+    """Raises `BadValue` for a `${…}` that stands for nothing."""
     for name in _VARIABLE.findall(text):
         if name not in VARIABLES:
             raise BadValue(f"and there is no variable {quote(name)}", write_one_of(name, VARIABLES))
-    return UserPath(text)
+
+
+def _lmtp_address(value: object) -> LmtpAddress:
+    text = _text(value)
+    if not text.startswith("/") and not _host_port(_VARIABLE.sub("x", text)).port:
+        raise BadValue("without a port", f"write {quote(text + ':24')}, or the path of a Unix socket")
+    check_variables(text)
+    return LmtpAddress(text)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -184,6 +210,33 @@ def format_duration(duration: timedelta) -> str:
     seconds = int(duration.total_seconds())
     unit = next(unit for unit, size in _UNIT_SECONDS.items() if seconds % size == 0 and (seconds or unit == "s"))
     return f"{seconds // _UNIT_SECONDS[unit]}{unit}"
+
+
+def _interval(value: object) -> Interval:
+    words = {trigger.value: trigger for trigger in Trigger}
+    if isinstance(value, str) and value in words:
+        return words[value]
+    try:
+        return _duration(value)
+    except BadValue:
+        raise BadValue from None
+
+
+def _write_interval(interval: Interval) -> str:
+    return interval.value if isinstance(interval, Trigger) else format_duration(interval)
+
+
+def _keep(value: object) -> Keep:
+    if isinstance(value, bool):
+        return value
+    try:
+        return _duration(value)
+    except BadValue:
+        raise BadValue from None
+
+
+def _write_keep(keep: Keep) -> object:
+    return keep if isinstance(keep, bool) else format_duration(keep)
 
 
 def _size(value: object) -> Bytes:
@@ -322,6 +375,25 @@ def _check_rewritten(address: object) -> None:
         raise BadValue(f"in which {quote(address)} has a * beside other letters", f'write "*@{mailbox.domain}"')
 
 
+def _template(value: object) -> TemplateSource:
+    """One word, or what begins like a path, is the path of a file; everything else is the text itself."""
+    if not isinstance(value, str) or not value.strip():
+        raise BadValue
+    is_path = value.startswith(("/", "~/", "./", "../")) or not re.search(r"\s|\$\{", value)
+    if is_path and "\n" not in value:
+        return TemplateSource(path=_path(value))
+    if any((ord(char) < 32 and char not in "\t\r\n") or ord(char) == 127 for char in value):
+        raise BadValue("which has a control character in it", "write it without")
+    try:
+        return TemplateSource(parse_template(value).text)
+    except TemplateError as error:
+        raise BadValue(f"whose {error}, which stands for nothing", f"write {error.instead}") from None
+
+
+def _write_template(source: TemplateSource) -> str:
+    return str(source.path or source.text)
+
+
 def _choice(words: dict[str, object]) -> Kind:
     """One of some words: an `Enum` by its values, or a `Literal`."""
     by_meaning = {meaning: word for word, meaning in words.items()}
@@ -340,6 +412,7 @@ KINDS: dict[object, Kind] = {
     bool: Kind("true or false", "true", _truth, bool),
     Path: Kind("a path", '"/etc/masqmail/file"', _path),
     UserPath: Kind("a path of a user", '"/var/mail/${user}" or "~/Maildir"', _user_path),
+    LmtpAddress: Kind("an LMTP server", '"/run/dovecot/lmtp" or "127.0.0.1:24"', _lmtp_address),
     timedelta: Kind("a duration", '"90s", "15m", "4h" or "5d"', _duration, format_duration),
     Bytes: Kind("a size", '"250KB" or "50MB"', _size, format_size),
     Command: Kind("a command", '["/usr/bin/program", "argument"]', _command, list),
@@ -351,5 +424,8 @@ KINDS: dict[object, Kind] = {
     Mailbox: Kind("an address", '"ann@example.org"', _mailbox),
     Fingerprint: Kind("64 hexadecimal digits", '"sha256:94:5C:…"', _fingerprint),
     Delimiter: Kind("a delimiter", '"+"', _delimiter),
+    TemplateSource: Kind("a text with variables", '"/etc/masqmail/bounce.txt"', _template, _write_template),
+    Interval: Kind("a duration, manual or idle", '"5m", "manual" or "idle"', _interval, _write_interval),
+    Keep: Kind("true, false or a duration", 'true, false or "7d"', _keep, _write_keep),
     AddressMap: Kind("a table of addresses", '{ "john" = "john@isp.example" }', _address_map, dict),
 }

@@ -48,6 +48,7 @@ class Operator:
         self._directory = directory
         self._desk = desk
         self.act = Actions(scheduler, spool, desk, clock).act
+        self.fetch_accounts: Callable[[], Sequence[object]] = tuple
         self.problems: list[Callable[[], Sequence[str]]] = [directory.alias_files.problems]
 
     # --- see
@@ -67,7 +68,7 @@ class Operator:
             "links": [views.link(verdict) for verdict in verdicts.values()],
             "routes": views.routes(self.scheduler, self._pauses, classes, verdicts.get),
             "queue": views.counts(await self._spool.counts()),
-            "fetch": [],
+            "fetch": self.fetch_accounts(),
             "problems": problems,
         }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from masqmail.config.model import Configuration
 from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.mail.address import show_path
@@ -68,7 +69,7 @@ class QueueView:
 
     def _address(self, recipient: StoredRecipient) -> str:
         """The target: for a mailbox of this host the address that leads to it."""
-        if recipient.kind is not TargetKind.MAILBOX:
+        if recipient.kind not in (TargetKind.MAILBOX, TargetKind.USER):
             return recipient.target
         if not recipient.source:
             return recipient.original
@@ -180,3 +181,16 @@ def _route(
     else:
         state, reason = "ready", f"link {up.link} is up"
     return {"name": route.name, "state": state, "reason": reason, "queued": queued, "next_attempt_at": until}
+
+
+def fetch_accounts(configuration: Configuration) -> list[Document]:
+    """Every fetch account. None is fetched in this version, and each says so."""
+    return [_fetch_account(name, configuration) for name in configuration.fetch]
+
+
+def _fetch_account(name: str, configuration: Configuration) -> Document:
+    reason = "fetching is not supported yet in this version"
+    routes = [route.name for route in configuration.routes.values() if route.pop_before_smtp == name]
+    if routes:
+        reason += f"; it is logged in to before mail is sent over {', '.join(routes)}"
+    return {"name": name, "state": "unsupported", "reason": reason, "last_at": None, "next_at": None}

@@ -1,0 +1,183 @@
+"""A log-in to a POP3 account over real connections on loopback, and everything that can go wrong with it."""
+
+import ssl
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+
+from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.popbefore import LoginFailure, Visit, log_in
+from masqmail.proto.sasl import Credentials, Secret
+from masqmail.settings import HostPort
+from masqmail.system import events
+from support.popserver import PopServer
+from support.ports import free_port
+from support.scripted_server import DROP, Listener, listening
+
+pytestmark = pytest.mark.anyio
+
+ANN = Credentials("ann", Secret("sesame"))
+CLEAR = Options(None, tls=TlsMode.NONE, credentials=ANN, clear_password=True, mechanisms=("USER",))
+SECURE = replace(CLEAR, tls=TlsMode.STARTTLS, clear_password=False)
+
+
+def answering(**replies: str) -> PopServer:
+    """A server with these replies at these steps."""
+    return PopServer(policy=lambda step, _: replies.get(step.lower()), capabilities=("USER", "STLS"))
+
+
+async def visit(listener: Listener, options: Options = CLEAR) -> list[str]:
+    """What the server was told in a log-in that went well."""
+    await log_in(listener.address, options, Memory())
+    return listener.servers[-1].commands
+
+
+async def failure(listener: Listener, options: Options = CLEAR) -> LoginFailure:
+    with pytest.raises(LoginFailure) as caught:
+        await log_in(listener.address, options, Memory())
+    return caught.value
+
+
+async def test_it_logs_in_and_says_goodbye() -> None:
+    async with listening(answering) as listener:
+        assert await visit(listener) == ["CAPA", "USER ann", "PASS sesame", "QUIT"]
+
+
+async def test_it_tells_where_it_went_and_from_which_address() -> None:
+    async with listening(answering) as listener:
+        assert await log_in(listener.address, CLEAR, Memory()) == Visit(listener.address, "127.0.0.1")
+
+
+async def test_answers_may_come_byte_by_byte() -> None:
+    async with listening(answering, slice_bytes=1) as listener:
+        assert (await visit(listener))[-1] == "QUIT"
+
+
+@pytest.mark.parametrize("reply", [DROP, "-ERR Busy", "220 What?", "+"])
+async def test_what_happens_at_quit_does_not_matter(reply: str) -> None:
+    async with listening(lambda: answering(quit=reply)) as listener:
+        assert (await visit(listener))[-1] == "QUIT"
+
+
+@pytest.mark.parametrize(
+    ("step", "reply", "is_refused", "reason"),
+    [
+        ("pass", "-ERR Wrong", True, "refused the login of ann: Wrong"),
+        ("pass", "-ERR [AUTH] Wrong", True, "refused the login of ann: [AUTH] Wrong"),
+        ("pass", "-ERR [IN-USE] Busy", False, "cannot log ann in now: [IN-USE] Busy"),
+        ("connect", "-ERR Go away", False, "refused the session: Go away"),
+        ("pass", "250 Fine", False, "broke the protocol: not a POP3 reply: '250 Fine'"),
+        ("connect", DROP, False, ": closed the connection"),
+        ("pass", DROP, False, ": closed the connection"),
+    ],
+)
+async def test_a_failure_says_why_and_whether_the_password_is_to_blame(
+    step: str, reply: str, is_refused: bool, reason: str
+) -> None:
+    async with listening(lambda: answering(**{step: reply})) as listener:
+        found = await failure(listener)
+    assert str(found) == f"{listener.address}{'' if reason.startswith(':') else ' '}{reason}"
+    assert found.is_refused is is_refused
+
+
+async def test_a_server_that_is_not_there() -> None:
+    nobody = HostPort("127.0.0.1", free_port())
+    with pytest.raises(LoginFailure, match="connection refused") as caught:
+        await log_in(nobody, CLEAR, Memory())
+    assert not caught.value.is_refused
+
+
+async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
+    async with listening(lambda: answering(capa="+OK")) as listener:  # and no end of the listing
+        found = await failure(listener, replace(CLEAR, time_scale=0.001))
+    assert str(found) == f"{listener.address}: no answer within 0.06 s (CAPA)"
+
+
+async def test_the_trace_shows_no_password(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(events.TRACE, "masqmail")
+    async with listening(answering) as listener:
+        await visit(listener)
+    shown = [str(record.__dict__.get("fields")) for record in caplog.records]
+    assert any("CAPA" in line for line in shown)
+    assert not any("sesame" in line or "ann" in line for line in shown)
+
+
+# --- a program in place of a connection
+
+#: Says the lines of a server that knows everybody.
+SERVER = """
+import sys
+print("+OK", flush=True, end="\\r\\n")
+for line in sys.stdin:
+    print("-ERR" if line.startswith("CAPA") else "+OK", flush=True, end="\\r\\n")
+    if line.startswith("QUIT"):
+        break
+"""
+
+
+async def test_a_wrapper_is_spoken_to_in_place_of_the_server() -> None:
+    options = replace(CLEAR, wrapper=(sys.executable, "-c", SERVER))
+    assert await log_in(HostPort("nowhere.invalid", 110), options, Memory()) is None
+
+
+async def test_a_wrapper_that_fails_has_its_say() -> None:
+    words = "import sys; sys.exit('no route to shore')"
+    with pytest.raises(LoginFailure, match=r"ended with exit code 1: no route to shore$"):
+        await log_in(HostPort("pop.test", 110), replace(CLEAR, wrapper=(sys.executable, "-c", words)), Memory())
+
+
+async def test_a_wrapper_that_cannot_be_run_says_so() -> None:
+    with pytest.raises(LoginFailure, match="cannot run /nowhere/nc: No such file or directory"):
+        await log_in(HostPort("pop.test", 110), replace(CLEAR, wrapper=("/nowhere/nc",)), Memory())
+
+
+# --- TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA(key_type=trustme.KeyType.ECDSA)
+
+
+@pytest.fixture(scope="module")
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+async def test_stls_is_verified_before_anybody_logs_in(server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    async with listening(answering, tls=server_tls) as listener:
+        told = await visit(listener, replace(SECURE, tls_ca=ca_file))
+    assert told == ["CAPA", "STLS", "CAPA", "USER ann", "PASS sesame", "QUIT"]
+
+
+async def test_implicit_tls_comes_before_the_greeting(server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    options = replace(SECURE, tls=TlsMode.IMPLICIT, tls_ca=ca_file)
+    async with listening(answering, tls=server_tls, implicit_tls=True) as listener:
+        assert await visit(listener, options) == ["CAPA", "USER ann", "PASS sesame", "QUIT"]
+
+
+@pytest.mark.parametrize("mode", [TlsMode.STARTTLS, TlsMode.IMPLICIT])
+async def test_a_server_nobody_vouches_for_gets_no_password(server_tls: ssl.SSLContext, mode: TlsMode) -> None:
+    async with listening(answering, tls=server_tls, implicit_tls=mode is TlsMode.IMPLICIT) as listener:
+        found = await failure(listener, replace(SECURE, tls=mode))
+    assert "certificate" in str(found) and not found.is_refused
+    assert all("ann" not in command for server in listener.servers for command in server.commands)
+
+
+async def test_a_server_without_tls_gets_no_password() -> None:
+    async with listening(PopServer) as listener:
+        found = await failure(listener, SECURE)
+    assert str(found) == f"{listener.address} does not offer STLS"
+    assert listener.servers[0].commands == ["CAPA"]
