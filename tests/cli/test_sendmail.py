@@ -3,13 +3,16 @@
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from masqmail.cli.sendmail import main, peer_of
 from support.submitserver import SubmitServer
 
 ROOT = Path(__file__).parents[2]
@@ -251,6 +254,9 @@ def test_bs_without_a_daemon_speaks_smtp_too(host: Host) -> None:
         ("-q", "flush"),
         ("-qo dsl", "flush --assume-up dsl"),
         ("-bd", "serve"),
+        ("-bd -q30m", "serve"),
+        ("-q30m", "serve"),
+        ("-q -v", "flush --wait"),
         ("-Mrm 1 2", "queue remove -- 1 2"),
         ("-C /x -bp", "--config /x queue list"),
     ],
@@ -262,6 +268,157 @@ def test_other_jobs_are_done_by_the_program_beside_us(host: Host, tmp_path: Path
     program.chmod(0o755)
     done = subprocess.run([starter, *words.split()], capture_output=True, check=False)
     assert done.stdout.decode() == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("mailrm", "1 2", "queue remove -- 1 2"),
+        ("runq", "", "flush"),
+        ("runq", "-v", "flush --wait"),
+        ("smtpd", "-bp", "queue list"),
+        ("in.smtpd", "-bd", "serve"),
+        ("anything", "-q", "flush"),
+    ],
+)
+def test_other_names_do_other_jobs(tmp_path: Path, name: str, words: str, expected: str) -> None:
+    starter = install(tmp_path, name)
+    program = starter.with_name("masqmail")
+    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.chmod(0o755)
+    done = subprocess.run([starter, *words.split()], capture_output=True, check=False)
+    assert done.stdout.decode() == f"{expected}\n"
+
+
+@pytest.mark.parametrize("name", ["sendmail", "newaliases", "rmail", "mailrm", "runq", "smtpd", "in.smtpd"])
+@pytest.mark.parametrize("word", ["--help", "--version", "-bV"])
+def test_every_name_helps_and_has_a_version(tmp_path: Path, name: str, word: str) -> None:
+    done = subprocess.run([install(tmp_path, name), word], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: sendmail " if word == "--help" else "sendmail (MasqMail) ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "sender"),
+    [
+        ("From ann Fri Nov 21 07:00:00 2026 remote from gate", (), b"ann@gate"),
+        ("From ann Fri Nov 21 07:00:00 2026 remote from gate", ("-f", "bob@x"), b"bob@x"),
+        (
+            "From gate!ann Fri Nov 21 07:00 2026 remote from hub\n>From ann Fri Nov 21 2026 remote from far",
+            (),
+            b"ann@far",
+        ),
+        ("From far!gate!ann Fri Nov 21 07:00:00 2026 remote from hub", (), b"ann@gate"),
+        ("From ann@far.example Fri Nov 21 07:00:00 2026 remote from hub", (), b"ann@far.example"),
+        ("From <> Fri Nov 21 07:00:00 2026 remote from hub", (), b""),
+    ],
+)
+def test_rmail_takes_the_sender_that_uucp_names(
+    host: Host, tmp_path: Path, lines: str, words: tuple[str, ...], sender: bytes
+) -> None:
+    host.starter = install(tmp_path / "other", "rmail")
+    assert host.run(*words, "bob", text=f"{lines}\n".encode() + TEXT).returncode == 0
+    left = host.left()
+    assert b"\nSender: <%s>\n" % sender in left
+    assert b"\n\nTo: ann@example.org\r\n\r\nhello\r\n" in left
+
+
+@pytest.mark.parametrize("text", [TEXT, b"From ann Fri Nov 21 07:00:00 2026\n" + TEXT])
+def test_rmail_without_a_remote_sender_sends_as_the_user(host: Host, tmp_path: Path, text: bytes) -> None:
+    host.starter = install(tmp_path / "other", "rmail")
+    assert host.run("bob", text=text).returncode == 0
+    left = host.left()
+    assert b"Sender" not in left
+    assert b"\n\nTo: ann@example.org\r\n" in left
+
+
+def test_a_sender_of_uucp_that_is_no_address_is_refused(host: Host, tmp_path: Path) -> None:
+    host.starter = install(tmp_path / "other", "rmail")
+    done = host.run("bob", text=b"From a>b Fri Nov 21 07:00:00 2026 remote from gate\n" + TEXT)
+    assert done.returncode == os.EX_DATAERR
+
+
+@pytest.mark.parametrize("words", ["-g", "-g gmx", "-go", "-go dsl", "-go5m dsl"])
+def test_what_cannot_be_done_yet_is_said_in_a_sentence(host: Host, words: str) -> None:
+    done = host.run(*words.split())
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert b"cannot fetch mail yet" in done.stderr
+
+
+def test_the_queue_is_flushed_though_mail_cannot_be_fetched(tmp_path: Path) -> None:
+    starter = install(tmp_path)
+    program = starter.with_name("masqmail")
+    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.chmod(0o755)
+    done = subprocess.run([starter, "-go", "dsl", "-qo", "dsl"], capture_output=True, text=True, check=False)
+    assert done.stdout == "flush --assume-up dsl\n"
+    assert "cannot fetch mail yet" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["smtpd", "in.smtpd"])
+def test_smtp_for_inetd_over_a_connection_of_this_host(host: Host, tmp_path: Path, name: str) -> None:
+    starter = install(tmp_path / "other", name)
+    with (
+        SubmitServer(host.socket) as server,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        connection, _ = listener.accept()
+        with connection:
+            environment = {"MASQMAIL_CONFIG": str(host.config), "PATH": os.environ["PATH"]}
+            program = subprocess.Popen([starter], stdin=connection, stdout=connection, env=environment)
+        client.sendall(b"EHLO me\r\nQUIT\r\n")
+        received = b"".join(iter(lambda: client.recv(4096), b""))
+        assert program.wait() == 0
+    assert received.startswith(b"220 gw ESMTP\r\n")
+    assert received.endswith(b"250 2.0.0 OK\r\n")
+    assert server.commands == ["EHLO me", "QUIT"]
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "host"),
+    [
+        (socket.AF_INET, ("192.168.1.7", 4711), "192.168.1.7"),
+        (socket.AF_INET6, ("::ffff:192.168.1.7", 4711, 0, 0), "192.168.1.7"),
+        (socket.AF_INET6, ("2001:db8::7", 4711, 0, 0), "2001:db8::7"),
+        (socket.AF_INET6, ("::ffff:127.0.0.1", 4711, 0, 0), ""),
+        (socket.AF_INET6, ("::1", 4711, 0, 0), ""),
+        (socket.AF_INET, ("127.0.0.9", 4711), ""),
+        (socket.AF_UNIX, "", ""),
+    ],
+)
+def test_a_host_of_the_network_is_known(
+    monkeypatch: pytest.MonkeyPatch, family: int, address: object, host: str
+) -> None:
+    class Connection:
+        def __init__(self, fileno: int) -> None:
+            os.close(fileno)  # as a real one does in the end
+            self.family = family
+
+        def getpeername(self) -> object:
+            return address
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("masqmail.cli.sendmail._socket.socket", Connection)
+    with open(os.devnull) as file:
+        assert peer_of(file.fileno()) == host
+
+
+def test_what_is_no_connection_has_no_host(tmp_path: Path) -> None:
+    with open(os.devnull) as file, socket.socket() as unconnected:
+        assert peer_of(file.fileno()) == ""
+        assert peer_of(unconnected.fileno()) == ""
+
+
+def test_a_host_of_the_network_is_not_served_as_a_user_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("masqmail.cli.sendmail.peer_of", lambda descriptor: "" if descriptor else "192.168.1.7")
+    assert main("smtpd", []) == os.EX_UNAVAILABLE
+    out, err = capfd.readouterr()
+    assert out.startswith("421 4.3.2 ")
+    assert "[smtp] listen" in err
 
 
 def test_only_cheap_modules_are_loaded() -> None:
@@ -277,6 +434,15 @@ def test_only_cheap_modules_are_loaded() -> None:
 def test_the_installed_file_starts_by_itself(host: Host) -> None:
     done = subprocess.run([SENDMAIL, "--version"], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("sendmail (MasqMail) ")
+
+
+def test_every_classic_name_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    installed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-scripts"]
+    assert installed == {f"scripts/{path.name}": path.name for path in SENDMAIL.parent.iterdir()}
+    classic = {"sendmail", "rmail", "newaliases", "mailrm", "runq", "smtpd", "in.smtpd", "mailq", "mservdetect"}
+    assert {*installed.values(), *project["project"]["scripts"]} == {*classic, "masqmail"}
+    assert all(path.resolve() == SENDMAIL for path in SENDMAIL.parent.iterdir())
 
 
 def test_it_knows_the_name_it_was_called_by(tmp_path: Path) -> None:

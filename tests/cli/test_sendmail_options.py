@@ -53,13 +53,30 @@ def facts(read: Options) -> dict[str, object]:
         ("-bd", {"mode": "d", "command": ["serve"]}),
         ("-bd -q30m", {"mode": "d", "command": ["serve"]}),
         ("-q", {"command": ["flush"]}),
-        ("-q30m", {"command": ["flush"]}),
+        ("-bD", {"mode": "d", "command": ["serve"]}),
+        ("-q30m -bd", {"mode": "d", "command": ["serve"]}),
+        ("-bd -q 1h30m", {"mode": "d", "command": ["serve"]}),
+        ("-q30m", {"command": ["serve"]}),
+        ("-q 10m -C /x.toml", {"command": ["serve"], "config": "/x.toml"}),
+        ("-q -v", {"command": ["flush", "--wait"], "verbose": True}),
+        ("-v -qo dsl", {"command": ["flush", "--assume-up", "dsl", "--wait"], "verbose": True}),
+        ("-qf", {"command": ["flush"]}),
+        ("-qo -v", {"command": ["flush", "--wait"], "verbose": True}),
+        ("-bV", {"mode": "version"}),
+        ("-d 4 a@b", {"recipients": [b"a@b"]}),
+        ("-d0.1 -d a@b", {"recipients": [b"a@b"]}),
+        ("-m -n -odb -odi -oee -oeq -odX a@b", {"recipients": [b"a@b"]}),
         ("-qo dsl", {"command": ["flush", "--assume-up", "dsl"]}),
         ("-qodsl", {"command": ["flush", "--assume-up", "dsl"]}),
         ("-qo", {"command": ["flush"]}),
-        ("-g", {"command": ["fetch"]}),
-        ("-g gmx", {"command": ["fetch", "gmx"]}),
-        ("-go gmx", {"command": ["fetch", "gmx"]}),
+        ("-g", {"fetch": ["fetch"]}),
+        ("-g gmx", {"fetch": ["fetch", "gmx"]}),
+        ("-go gmx", {"fetch": ["fetch", "gmx"]}),
+        ("-ggmx", {"fetch": ["fetch", "gmx"]}),
+        ("-gogmx", {"fetch": ["fetch", "gmx"]}),
+        ("-go dsl -qo dsl", {"fetch": ["fetch", "dsl"], "command": ["flush", "--assume-up", "dsl"]}),
+        ("-go", {"fetch": ["fetch"]}),
+        ("-go5m gmx", {"fetch": ["fetch", "gmx"]}),
         ("-Mrm a b", {"command": ["queue", "remove", "--", "a", "b"]}),
         ("-Ac -G -h 3 -L tag -n -O Key=val -p ESMTP -U -X /dev/null a@b", {"recipients": [b"a@b"]}),
         ("a@b -i c@d", {"recipients": [b"a@b", b"c@d"], "ignore_dots": True}),
@@ -85,6 +102,8 @@ def test_the_classic_names_do_the_classic_things() -> None:
     assert options(program="newaliases").mode == "i"
     assert options("a@b", program="rmail").ignore_dots
     assert options("a", program="mailrm").command == ["queue", "remove", "--", "a"]
+    assert options(program="runq").command == ["flush"]
+    assert options(program="smtpd").mode == options(program="in.smtpd").mode == "s"
 
 
 @pytest.mark.parametrize(

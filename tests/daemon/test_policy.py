@@ -223,3 +223,24 @@ def test_a_local_recipient_is_looked_up_each_time() -> None:
     assert policy.check_recipient(client(), mail_from(""), recipient) == MAILBOX_UNKNOWN
     accounts.accounts = (Account("eve", 1001, 1001, "/home/eve", "/bin/sh"),)
     assert policy.check_recipient(client(), mail_from(""), recipient) == RECIPIENT_OK
+
+
+@pytest.mark.parametrize(
+    ("address", "is_asked"),
+    [
+        ("192.168.1.7", True),
+        ("::ffff:192.168.1.7", True),
+        ("192.168.2.7", False),
+        ("fe80::7%eth0", True),
+        ("::1", False),
+    ],
+)
+def test_only_hosts_of_ident_networks_are_asked_for_their_users(address: str, is_asked: bool) -> None:
+    policy = network('\n[smtp]\nident_networks = ["192.168.1.0/24", "fe80::/10"]\n')
+    assert policy.asks_ident(client(address)) == is_asked
+    assert not network().asks_ident(client(address))
+
+
+def test_what_a_host_says_of_its_user_permits_nothing() -> None:
+    stranger = replace(client(), ident="root")
+    assert network().check_recipient(stranger, mail_from("a@example.org"), Recipient(ELSEWHERE)) == RELAYING_DENIED

@@ -10,9 +10,11 @@ from masqmail.mail.header import field_names, split_fields
 from masqmail.mail.trace import (
     client_clause,
     count_hops,
+    describe_client,
     for_mailbox,
     local_clause,
     protocol_keyword,
+    read_client,
     received_field,
     was_delivered_to,
 )
@@ -122,3 +124,34 @@ def test_an_older_envelope_to_can_be_kept_under_another_name() -> None:
 )
 def test_a_delivered_to_of_the_same_mailbox_is_a_loop(header: bytes, loops: bool) -> None:
     assert was_delivered_to(split_fields(header), Mailbox("bob", "gw")) is loops
+
+
+@pytest.mark.parametrize(
+    ("told", "description", "host", "ident"),
+    [
+        ({}, "192.0.2.7", "192.0.2.7", ""),
+        ({"helo": "printer"}, "192.0.2.7 (printer)", "192.0.2.7", ""),
+        ({"helo": "printer", "user": "ann"}, "ann at 192.0.2.7 (printer)", "192.0.2.7", ""),
+        ({"helo": "x", "ident": "bob"}, "192.0.2.7 ident=bob (x)", "192.0.2.7", "bob"),
+        ({"user": "ann", "ident": "bob"}, "ann at 192.0.2.7 ident=bob", "192.0.2.7", "bob"),
+        ({"ident": "b (at) \r\n"}, "192.0.2.7 ident=b?at?", "192.0.2.7", "b?at?"),
+        ({"helo": "x) ident=root"}, "192.0.2.7 (x) ident=root)", "192.0.2.7", ""),
+    ],
+)
+def test_a_client_is_described_and_understood(told: dict[str, str], description: str, host: str, ident: str) -> None:
+    assert describe_client("192.0.2.7", **told) == description
+    assert read_client("ESMTP", description) == (host, ident)
+
+
+@pytest.mark.parametrize(
+    ("description", "ident"),
+    [("bob (uid 1000)", "bob"), ("uid 1000", ""), ("", ""), ("x ident=y (uid 1)", "x ident=y")],
+)
+def test_the_user_of_this_host_is_known_without_asking(description: str, ident: str) -> None:
+    assert read_client("local", description) == ("", ident)
+
+
+def test_the_user_that_a_host_names_is_a_comment() -> None:
+    assert (
+        client_clause("printer", "192.0.2.7", ident="a)\r\nBcc: b") == "from printer ([192.0.2.7]) (ident=a?Bcc:?b)"
+    )

@@ -52,6 +52,7 @@ class FakePolicy:
 
     auth: bool = False
     xsubmit: bool = False
+    ident: bool = False
     context: ssl.SSLContext | None = None
     sender: Status = SENDER_OK
     unknown: tuple[str, ...] = ()
@@ -75,6 +76,9 @@ class FakePolicy:
 
     def tls_context(self) -> ssl.SSLContext | None:
         return self.context
+
+    def asks_ident(self, session: Session) -> bool:
+        return self.ident
 
     def check_sender(self, session: Session, mail: Mail) -> Status:
         self._note("sender", session)

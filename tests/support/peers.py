@@ -13,7 +13,7 @@ import pytest
 SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 #: These start as root only.
-_NEED_ROOT = frozenset({"postfix", "dovecot"})
+_NEED_ROOT = frozenset({"postfix", "dovecot", "unshare"})
 
 Found = TypeVar("Found")
 

@@ -1,7 +1,8 @@
 """The `masqmail` command: one sub-command per thing a person wants to do or know; `parser` lists them.
 
 `serve` goes its own way, before anything else is imported: the privileged parent would keep all of it in memory for
-good. The other commands are in `run`.
+good. The other commands are in `run`. What looks like a command line of `sendmail` is one: the original MasqMail was
+called `masqmail -qo NAME` and `masqmail -bd` by many a script.
 """
 
 import sys
@@ -16,6 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = ""
         case ["--config" | "-C", config, "serve"] | ["serve", "--config" | "-C", config]:
             pass
+        case _ if is_classic(words):
+            from masqmail.cli.sendmail import main as sendmail
+
+            return sendmail("masqmail", list(words))
         case _:
             from masqmail.cli.run import run
 
@@ -25,9 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return serve(config)
 
 
+def is_classic(words: Sequence[str]) -> bool:
+    """Whether the first word that is not --config or --json is a short option of sendmail's, or an address."""
+    rest = iter(words)
+    for word in rest:
+        if word in ("--config", "-C"):
+            next(rest, "")
+        elif not word.startswith(("--", "-C")):
+            return "@" in word or (word.startswith("-") and word not in ("-", "-h"))
+    return False
+
+
 def mailq() -> int:
-    """The classic name for `masqmail queue list`."""
-    return main(["queue", "list", *sys.argv[1:]])
+    """The classic name for `masqmail queue list`; -v and -A are options of other programs of this name."""
+    return main(["queue", "list", *(word for word in sys.argv[1:] if word != "-v" and not word.startswith("-A"))])
 
 
 if __name__ == "__main__":

@@ -74,6 +74,9 @@ class _OpenHouse:
     def tls_context(self) -> ssl.SSLContext | None:
         return None
 
+    def asks_ident(self, session: Session) -> bool:
+        return False
+
     def check_sender(self, session: Session, mail: Mail) -> Status:
         return SENDER_OK
 

@@ -9,14 +9,17 @@ Start with `main`; the parts are `sendmail_options`, `sendmail_places`, `sendmai
 and `sendmail_pickup`.
 """
 
+import _socket
 import posix
 import sys
 
 from masqmail import __version__
-from masqmail.cli.sendmail_message import Message
-from masqmail.cli.sendmail_options import USAGE, Options, UsageError, parse
-from masqmail.cli.sendmail_places import Place, find_places
-from masqmail.cli.sendmail_session import Conversation, Rejected, Unavailable, write_all
+from masqmail.cli.sendmail_message import Message, write_all
+from masqmail.cli.sendmail_options import USAGE, Failure, Options, UsageError, parse, read_sender
+from masqmail.cli.sendmail_places import Place, Unavailable, connect, find_places
+from masqmail.cli.sendmail_session import Conversation
+
+NO_FETCHING = "this version cannot fetch mail yet; it only sends and receives"
 
 
 def start() -> None:
@@ -24,15 +27,12 @@ def start() -> None:
     posix._exit(main())  # everything was written with posix.write: there is no buffer to flush
 
 
-def main() -> int:
-    """Runs the command and returns its exit code."""
+def main(program: str = "", words: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code. The arguments are those of the process unless they are given."""
     try:
-        options = parse(sys.argv[0].rpartition("/")[2], sys.argv[1:])
+        options = parse(program or sys.argv[0].rpartition("/")[2], sys.argv[1:] if words is None else words)
         return run(options)
-    except UsageError as error:
-        complain(str(error))
-        return error.exit_code
-    except Rejected as error:
+    except Failure as error:
         complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
@@ -45,7 +45,11 @@ def run(options: Options) -> int:
         write_all(1, USAGE.encode())
     elif options.mode == "version":
         write_all(1, f"sendmail (MasqMail) {__version__}\n".encode())
+    elif options.fetch and not options.command:
+        raise Failure(NO_FETCHING, posix.EX_UNAVAILABLE)
     elif options.command:
+        if options.fetch:
+            complain(NO_FETCHING)
         return run_masqmail(options)
     elif options.mode != "i":
         try:
@@ -62,9 +66,11 @@ def submit(options: Options, places: list[Place]) -> int:
     if not options.recipients and not options.header_recipients:
         raise UsageError("to whom? Give recipients, or -t to take those of the message")
     message = Message(0, ignore_dots=options.ignore_dots)
+    if options.is_from_uucp and (sender := message.take_uucp_sender()) is not None and options.sender is None:
+        options.sender = read_sender(sender)
     for place in places:
         try:
-            conversation = Conversation(place.socket, verbose=options.verbose)
+            conversation = Conversation(connect(place), verbose=options.verbose)
             conversation.submit(options, message)
         except Unavailable as error:
             if options.verbose:
@@ -91,23 +97,49 @@ def leave_for_later(options: Options, message: Message, places: list[Place]) -> 
         complain(f"the mail system is not running, and {place.pickup} cannot be written: {error.strerror}")
         return posix.EX_TEMPFAIL
     try:
-        Conversation(place.socket, verbose=False)  # a daemon that started meanwhile looks at the folder
+        connect(place)  # a daemon that started meanwhile looks at the folder
     except Unavailable:
         pass
     return posix.EX_OK
 
 
 def speak_smtp(options: Options, places: list[Place]) -> int:
-    """-bs: whoever called us speaks SMTP with the daemon through us."""
+    """-bs: whoever called us speaks SMTP with the daemon through us.
+
+    To the daemon that is the user we run as, who may send anywhere, so a host of the network is turned away.
+    """
+    if host := peer_of(0):
+        write_all(1, b"421 4.3.2 Mail of the network is taken by the daemon itself, where [smtp] listen says\r\n")
+        if not peer_of(2):  # inetd would have it sent to the client
+            complain(f"-bs serves this host alone, not {host}: [smtp] listen is for the network")
+        return posix.EX_UNAVAILABLE
     for place in places:
         try:
-            conversation = Conversation(place.socket, verbose=False)
+            conversation = Conversation(connect(place), verbose=False)
         except Unavailable:
             continue
         conversation.copy()
         return posix.EX_OK
     write_all(1, b"421 4.3.2 The mail system is not running, try again later\r\n")
     return posix.EX_TEMPFAIL
+
+
+def peer_of(descriptor: int) -> str:
+    """The other host that a descriptor is a connection to; empty when it is none, or is this host."""
+    host = ""
+    copy = posix.dup(descriptor)
+    try:
+        connection = _socket.socket(fileno=copy)
+    except OSError:
+        posix.close(copy)
+        return ""
+    try:
+        if connection.family in (_socket.AF_INET, _socket.AF_INET6):
+            host = connection.getpeername()[0].removeprefix("::ffff:")
+    except OSError:
+        pass
+    connection.close()
+    return "" if host.startswith("127.") or host == "::1" else host
 
 
 def run_masqmail(options: Options) -> int:

@@ -1,4 +1,4 @@
-"""The message on standard input as `sendmail` hands it on: lines that end in CRLF, up to the end.
+"""What `sendmail` reads and writes: the message on standard input as it is handed on, with CRLF up to the end.
 
 Like `cli.sendmail` this imports nothing that costs time to load.
 """
@@ -44,6 +44,24 @@ class Message:
     def put_back(self, block: bytes) -> None:
         """Has `read` give what it gave last once more."""
         self._returned = block
+
+    def take_uucp_sender(self) -> str | None:
+        """Reads the lines that UUCP put before the header, and gives the address they name; None without one.
+
+        `From ann Fri Nov 21 07:00 2026 remote from gate` is `ann@gate`; the last line is the one nearest to the
+        author, and of a path `a!b!ann` the end counts. To be called before anything is read, with `ignore_dots`.
+        """
+        self._held = self._fill()
+        sender = None
+        while self._held.startswith((b"From ", b">From ")) and b"\n" in self._held:
+            line, _, self._held = self._held.partition(b"\n")
+            words = line.decode("ascii", "replace").split()
+            if len(words) > 4 and words[-3:-1] == ["remote", "from"]:
+                host, _, user = f"{words[-1]}!{words[1]}".rpartition("!")
+                sender = words[1] if "@" in words[1] or words[1] == "<>" else f"{user}@{host.rpartition('!')[2]}"
+            self._is_first = False
+        self.is_ended = False  # to be found once more, behind what is held
+        return sender
 
     def _next_block(self) -> bytes:
         """The next block with LF line ends."""
@@ -93,3 +111,9 @@ class Message:
             self._held = b"." + self._held
             return text[:-1]
         return text
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes everything, however little the system takes at a time."""
+    while data:
+        data = data[posix.write(descriptor, data) :]

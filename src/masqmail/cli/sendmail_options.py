@@ -23,26 +23,38 @@ usage: sendmail [options] [recipient ...]        the message is read from standa
   -bm  send a message (default)     -bp  list the queue         -q        flush the queue
   -bs  SMTP on standard input       -bd  run the daemon         -qo NAME  flush as if link NAME were up
   -bi  does nothing (newaliases)    -g   fetch mail             -Mrm ID   remove from the queue
+  -bV  the version
 
   --help, --version
 """
 
 _FLAGS = "GImnUtiv"
 _WITH_ARGUMENT = "ABCFLNORVXbefhopr"
-_OPTIONAL_ARGUMENT = "qgM"
+_OPTIONAL_ARGUMENT = "qgMd"
 _NOTIFY = frozenset({"success", "failure", "delay"})
 
 
-class UsageError(Exception):
-    """The command line makes no sense; the message says why."""
+class Failure(Exception):
+    """The command cannot do it: `exit_code` says why in the language of sysexits, the message to people."""
 
-    def __init__(self, text: str, exit_code: int = posix.EX_USAGE) -> None:
+    def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
 
 
+class UsageError(Failure):
+    """The command line makes no sense."""
+
+    def __init__(self, text: str, exit_code: int = posix.EX_USAGE) -> None:
+        super().__init__(text, exit_code)
+
+
 class Options:
-    """What the command line asks for. `command` is set when the `masqmail` program is to do it."""
+    """What the command line asks for. `command` is set when the `masqmail` program is to do it.
+
+    `fetch` is a command, too, which may come with the one that flushes the queue.
+    `mode` is the letter behind -b; "help" and "version".
+    """
 
     def __init__(self) -> None:
         self.recipients: list[bytes] = []
@@ -50,6 +62,7 @@ class Options:
         self.full_name = ""
         self.header_recipients = False
         self.ignore_dots = False
+        self.is_from_uucp = False
         self.queue_only = False
         self.verbose = False
         self.notify = ""
@@ -57,8 +70,9 @@ class Options:
         self.envelope_id = ""
         self.body = "8BITMIME"
         self.config = ""
-        self.mode = "m"  # the letter behind -b; "help" and "version"
+        self.mode = "m"
         self.command: list[str] = []
+        self.fetch: list[str] = []
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -72,10 +86,29 @@ def parse(program: str, words: list[str]) -> Options:
     if program == "newaliases":
         options.mode = "i"
     elif program == "rmail":
-        options.ignore_dots = True
+        options.ignore_dots = options.is_from_uucp = True
     elif program == "mailrm":
         options.command = ["queue", "remove"]
-    rest = list(reversed(words))
+    elif program == "runq":
+        options.command = ["flush"]
+    elif program in ("smtpd", "in.smtpd"):
+        options.mode = "s"
+    operands = _read(options, list(reversed(words)))
+    if options.mode in ("help", "version"):
+        options.command = []
+    elif options.command == ["queue", "remove"]:
+        if not operands:
+            raise UsageError("which messages? Give their IDs")
+        options.command += ["--", *operands]
+    elif options.command[:1] == ["flush"] and options.verbose:
+        options.command.append("--wait")
+    elif not options.command:
+        options.recipients = [address for operand in operands for address in split_addresses(operand)]
+    return options
+
+
+def _read(options: Options, rest: list[str]) -> list[str]:
+    """Takes every option from the words, whose last comes first, and returns the others."""
     operands: list[str] = []
     while rest:
         word = rest.pop()
@@ -88,13 +121,7 @@ def parse(program: str, words: list[str]) -> Options:
         else:
             operands.append(word)
     operands.extend(reversed(rest))
-    if options.command == ["queue", "remove"]:
-        if not operands:
-            raise UsageError("which messages? Give their IDs")
-        options.command += ["--", *operands]
-    elif not options.command:
-        options.recipients = [address for operand in operands for address in split_addresses(operand)]
-    return options
+    return operands
 
 
 def split_addresses(text: str) -> list[bytes]:
@@ -116,6 +143,11 @@ def split_addresses(text: str) -> list[bytes]:
             parts.append(text[start:index].strip())
             start = index + 1
     return [_address(part) for part in parts if part]
+
+
+def read_sender(text: str) -> bytes:
+    """An address for the envelope; `""` and `<>` are the null sender. Raises `UsageError`."""
+    return b"" if text.strip() in ("", "<>") else _address(text.strip())
 
 
 def _address(text: str) -> bytes:
@@ -176,7 +208,7 @@ def _flag(options: Options, letter: str) -> None:
 def _argument(options: Options, letter: str, value: str) -> None:
     """An option with an argument. Those other sendmails know and we need not are read and forgotten."""
     if letter in "fr":
-        options.sender = b"" if value.strip() in ("", "<>") else _address(value.strip())
+        options.sender = read_sender(value)
     elif letter == "F":
         options.full_name = " ".join(value.split())
     elif letter == "C":
@@ -193,27 +225,59 @@ def _argument(options: Options, letter: str, value: str) -> None:
         options.ignore_dots = options.ignore_dots or value == "i"
         options.queue_only = value == "dq" or (options.queue_only and not value.startswith("d"))
     elif letter == "b":
-        options.mode = _one_of(value, ("m", "s", "p", "i", "d"), "-b")
-        if value == "p":
-            options.command = ["queue", "list"]
-        elif value == "d":
-            options.command = ["serve"]
+        _mode(options, _one_of(value, ("m", "s", "p", "i", "d", "D", "V"), "-b"))
+
+
+def _mode(options: Options, letter: str) -> None:
+    """The last -b counts, but that -q goes with -bm."""
+    if letter == "V":
+        options.mode = "version"
+        return
+    options.mode = letter.lower()
+    if options.mode == "p":
+        options.command = ["queue", "list"]
+    elif options.mode == "d":
+        options.command = ["serve"]
 
 
 def _command(options: Options, letter: str, argument: str, rest: list[str]) -> None:
-    """An option whose argument may be missing; each is a job for the `masqmail` program."""
-    if letter == "M":
+    """An option whose argument may be missing; each but -d is a job for the `masqmail` program."""
+    if letter == "d":
+        _forget_level(argument, rest)
+    elif letter == "M":
         if argument != "rm":
             raise UsageError(f"there is no option -M{argument}; -Mrm removes messages")
         options.command = ["queue", "remove"]
     elif letter == "g":
-        name = argument.removeprefix("o") or (rest.pop() if rest and not rest[-1].startswith("-") else "")
-        options.command = ["fetch", name] if name else ["fetch"]
+        name = argument.removeprefix("o")
+        if argument[:1] == "o" and _is_time(name):  # the daemon has the interval from its configuration
+            name = ""
+        name = name or _next_unless_option(rest)
+        options.fetch = ["fetch", name] if name else ["fetch"]
     elif argument.startswith("o"):
-        name = argument[1:] or (rest.pop() if rest and not rest[-1].startswith("-") else "")
+        name = argument[1:] or _next_unless_option(rest)
         options.command = ["flush", "--assume-up", name] if name else ["flush"]
-    elif options.command != ["serve"]:  # in `-bd -q30m` the interval is for the daemon, which needs none
+    elif _is_time(argument) or (not argument and rest and _is_time(rest[-1])):  # what a daemon is started with
+        if not argument:
+            rest.pop()
+        options.command = ["serve"]
+    elif options.command != ["serve"]:
         options.command = ["flush"]
+
+
+def _forget_level(argument: str, rest: list[str]) -> None:
+    """`-d 4` and `-d0.1`: how much to tell of what is going on, which is for `[log] level` to say."""
+    if not argument and rest and rest[-1].isdigit():
+        rest.pop()
+
+
+def _next_unless_option(rest: list[str]) -> str:
+    return rest.pop() if rest and not rest[-1].startswith("-") else ""
+
+
+def _is_time(text: str) -> bool:
+    """30m, 1h30m, 600: how often a daemon is to look at the queue. Ours knows by itself."""
+    return text[:1].isdigit() and not text.strip("0123456789smhdw")
 
 
 def _notify(value: str) -> str:

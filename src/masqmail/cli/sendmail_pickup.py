@@ -6,9 +6,8 @@ and describes their format.
 
 import os
 
-from masqmail.cli.sendmail_message import Message
+from masqmail.cli.sendmail_message import Message, write_all
 from masqmail.cli.sendmail_options import Options
-from masqmail.cli.sendmail_session import write_all
 
 TRAILER = b"MasqMail-End: %018d\n"
 

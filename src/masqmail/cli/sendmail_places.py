@@ -1,13 +1,19 @@
-"""Where `sendmail` finds the daemon's socket and the pickup folder: the `[paths]` table, read by a tiny scanner.
+"""Where `sendmail` finds the daemon and the pickup folder: the `[paths]` table, read by a tiny scanner.
 
 Like `cli.sendmail` this imports nothing that costs time to load; `masqmail check` says what is wrong with a
 configuration, here a line that makes no sense is passed over.
 """
 
+import _socket
 import posix
 import sys
 
+TIMEOUT_SECONDS = 600  # RFC 5321 §4.5.3.2.6, the longest of them
 _ESCAPES = {"\\": "\\", '"': '"', "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
+
+
+class Unavailable(Exception):
+    """There is no daemon to talk to; nothing of the message was read."""
 
 
 class Place:
@@ -17,6 +23,17 @@ class Place:
         self.control = _join(runtime, "control.sock")
         self.socket = _join(runtime, "submit.sock")
         self.pickup = _join(spool, "pickup")
+
+
+def connect(place: Place) -> _socket.socket:
+    """A connection to the daemon. Raises `Unavailable`."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    connection.settimeout(TIMEOUT_SECONDS)
+    try:
+        connection.connect(place.socket)
+    except OSError as error:
+        raise Unavailable(f"{place.socket}: {error.strerror}") from None
+    return connection
 
 
 def find_places(config: str) -> list[Place]:
@@ -52,12 +69,13 @@ def scan_paths(text: str) -> dict[str, str]:
             table = line.partition("#")[0].strip(" \t[]").strip("\"'")
             continue
         key, equals, value = line.partition("=")
-        key = ".".join(part.strip().strip("\"'") for part in (f"{table}." * bool(table) + key).split("."))
         value = value.strip()
         if value[:3] in ('"""', "'''") and value.count(value[:3]) == 1:
             closing = value[:3]
-        elif equals and key.startswith("paths."):
-            found[key.removeprefix("paths.")] = _string(value)
+        elif equals and "paths" in (table or key):
+            key = ".".join(part.strip().strip("\"'") for part in (f"{table}." * bool(table) + key).split("."))
+            if key.startswith("paths."):
+                found[key.removeprefix("paths.")] = _string(value)
     return found
 
 

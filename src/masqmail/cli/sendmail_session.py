@@ -12,39 +12,25 @@ XSUBMIT, which only submit.sock offers. Its parameters of MAIL:
 import _socket
 import posix
 
-from masqmail.cli.sendmail_message import Message
-from masqmail.cli.sendmail_options import Options
+from masqmail.cli.sendmail_message import Message, write_all
+from masqmail.cli.sendmail_options import Failure, Options
+from masqmail.cli.sendmail_places import Unavailable
 
-TIMEOUT_SECONDS = 600  # RFC 5321 §4.5.3.2.6, the longest of them
 MAX_REPLY_BYTES = 65536
 _RCPT_GROUP = 100  # so many recipients at a time, lest both sides wait for the other to read
 
 
-class Unavailable(Exception):
-    """There is no daemon to talk to; nothing of the message was read."""
-
-
-class Rejected(Exception):
-    """The message was not accepted. `exit_code` says why in the language of sysexits."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
+class Rejected(Failure):
+    """The message was not accepted."""
 
 
 class Conversation:
     """One connection to submit.sock."""
 
-    def __init__(self, path: str, *, verbose: bool) -> None:
-        """Connects. Raises `Unavailable`."""
+    def __init__(self, connection: _socket.socket, *, verbose: bool) -> None:
         self._verbose = verbose
         self._inbox = b""
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self._socket.settimeout(TIMEOUT_SECONDS)
-        try:
-            self._socket.connect(path)
-        except OSError as error:
-            raise Unavailable(f"{path}: {error.strerror}") from None
+        self._socket = connection
 
     def submit(self, options: Options, message: Message) -> None:
         """Hands the message in; returns when the daemon has it on stable storage.
@@ -110,15 +96,20 @@ class Conversation:
         self._socket.close()
 
     def copy(self) -> None:
-        """Joins standard input and output with the connection, for `-bs`, until the daemon closes it."""
+        """Joins standard input and output with the connection, for `-bs`, until one side closes it."""
         child = posix.fork()
         if not child:
-            while block := posix.read(0, 65536):
-                self._socket.sendall(block)
-            self._socket.shutdown(_socket.SHUT_WR)
-            posix._exit(0)
-        while block := self._socket.recv(65536):
-            write_all(1, block)
+            try:
+                while block := posix.read(0, 65536):
+                    self._socket.sendall(block)
+                self._socket.shutdown(_socket.SHUT_WR)
+            finally:  # this process ends here, whatever broke
+                posix._exit(0)
+        try:
+            while block := self._socket.recv(65536):
+                write_all(1, block)
+        except OSError:  # the client hung up, or nobody said anything for very long
+            pass
         posix.kill(child, 15)
         posix.waitpid(child, 0)
 
@@ -215,12 +206,6 @@ _EXIT_CODES = (
     (b"5.6.", posix.EX_DATAERR),
     (b"5.7.", posix.EX_NOPERM),
 )
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Writes everything, however little the system takes at a time."""
-    while data:
-        data = data[posix.write(descriptor, data) :]
 
 
 def _text(reply: bytes) -> str:

@@ -2,10 +2,10 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from masqmail.daemon.serve import serve as run
 
+TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:
     from masqmail.config.model import Configuration
     from masqmail.config.surroundings import Surroundings

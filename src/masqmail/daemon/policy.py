@@ -2,12 +2,13 @@
 
 import ipaddress
 import ssl
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 
 import anyio.to_thread
 
-from masqmail.config.model import Configuration
+from masqmail.config.model import Configuration, Network
 from masqmail.daemon.directory import Directory
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Recipient
@@ -58,6 +59,10 @@ class NetworkPolicy:
     def tls_context(self) -> ssl.SSLContext | None:
         return self._tls
 
+    def asks_ident(self, session: Session) -> bool:
+        networks = self._smtp.ident_networks
+        return bool(networks) and session.peer is not None and _is_in(networks, session.peer.host)
+
     def check_sender(self, session: Session, mail: Mail) -> Status:
         return LOGIN_REQUIRED if self._smtp.require_login and not session.user else SENDER_OK
 
@@ -89,10 +94,7 @@ class NetworkPolicy:
         return bool(session.user) or (session.peer is not None and self._is_of_ours(session.peer.host))
 
     def _is_in_relay_networks(self, host: str) -> bool:
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._smtp.relay_networks)
+        return _is_in(self._smtp.relay_networks, host)
 
     def _is_in_accept_senders(self, reverse_path: Mailbox | None) -> bool:
         return first_match(self._smtp.accept_senders, reverse_path) is not None
@@ -148,6 +150,9 @@ class SubmissionPolicy:
     def tls_context(self) -> ssl.SSLContext | None:
         return None
 
+    def asks_ident(self, session: Session) -> bool:
+        return False  # the socket tells
+
     def check_sender(self, session: Session, mail: Mail) -> Status:
         return self._users.check_sender(_uid(session), mail.reverse_path)
 
@@ -163,6 +168,14 @@ class SubmissionPolicy:
 
     def origin(self, session: Session, protocol: str) -> Origin:
         return self._users.origin(_uid(session))
+
+
+def _is_in(networks: Iterable[Network], host: str) -> bool:
+    """Whether an IP address is in one of them; an IPv4 address may come in the clothes of IPv6."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
 
 
 def _uid(session: Session) -> int:

@@ -14,6 +14,7 @@ from masqmail.mail.date import format_date
 from masqmail.mail.header import Field, join_fields, make_field, split_fields
 
 _UNSAFE = re.compile(r"[\x00-\x20()\\\x7f-\xa0]+")  # blanks, controls, ( ) and \
+_IDENT = " ident="
 _MAX_TOKEN = 255  # a HELO name is a domain, RFC 5321 §4.5.3.1.2
 
 #: Protocols that may stand behind "with", RFC 3848 and RFC 6531 §4.3. Others, such as "local", are left out.
@@ -30,14 +31,34 @@ def protocol_keyword(
     return base + "S" * tls + "A" * login
 
 
-def client_clause(helo: str, address: str, host: str = "") -> str:
+def client_clause(helo: str, address: str, host: str = "", ident: str = "") -> str:
     """The `from` clause of a message that came over a network, RFC 5321 §4.4.
 
-    `helo` is what the client called itself, `address` its IP address, `host` its name in the DNS if known.
+    `helo` is what the client called itself, `address` its IP address, `host` its name in the DNS if known, `ident`
+    the user that its host names.
     """
     literal = address_literal(address)
     seen = f"{_token(host)} {literal}" if host else literal
-    return f"from {_token(helo) or literal} ({seen})"
+    comment = f" (ident={_token(ident)})" if ident else ""
+    return f"from {_token(helo) or literal} ({seen}){comment}"
+
+
+def describe_client(address: str, *, helo: str = "", user: str = "", ident: str = "") -> str:
+    """Who handed a message in over a network, for people; `user` has logged in. `read_client` understands it."""
+    login = f"{user} at " if user else ""
+    return f"{login}{address}{_IDENT * bool(ident)}{_token(ident)}{f' ({helo})' if helo else ''}"
+
+
+def read_client(protocol: str, description: str) -> tuple[str, str]:
+    """The host and the user there, for `${received_host}` and `${ident}`; both may be empty.
+
+    For mail of this host (the protocol "local") there is no host, and the user is the one who handed it in.
+    """
+    name = description.partition(" (")[0]
+    if protocol == "local":
+        return "", "" if name.startswith("uid ") else name
+    host, _, ident = name.rpartition(" at ")[2].partition(_IDENT)
+    return host.partition(" ")[0], ident
 
 
 def local_clause(user: str, uid: int) -> str:

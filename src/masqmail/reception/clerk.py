@@ -87,6 +87,14 @@ class Clerk:
     def offers(self) -> Offers:
         return self._office.policy.offers(self._session)
 
+    def asks_ident(self) -> bool:
+        return self._office.policy.asks_ident(self._session)
+
+    def identify(self, user: str) -> None:
+        """Notes the user that the client's host names."""
+        if user != self._session.ident:
+            self._session = replace(self._session, ident=user)
+
     def check_sender(self, mail: Mail, helo_name: str) -> Status:
         self._mail = mail
         if helo_name != self._session.helo_name:

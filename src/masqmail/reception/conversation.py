@@ -33,6 +33,7 @@ from masqmail.proto.smtp.session import (
     Wait,
 )
 from masqmail.reception.clerk import Clerk, Commit, Office
+from masqmail.reception.ident import LookUp
 from masqmail.reception.policy import Session
 from masqmail.system import events
 
@@ -74,6 +75,7 @@ class Conversation:
         self._has_time_anew = False  # the client
         self._silent_parts = 0  # of its time
         self._timer: asyncio.TimerHandle | None = None
+        self._look_up: LookUp | None = None  # of the client's user, until its answer has been noted
 
     async def run(self) -> None:
         """Raises `NetError` when the connection breaks."""
@@ -82,6 +84,8 @@ class Conversation:
         try:
             self._stream.watch(self.go_on)
             self._measure_time()
+            if self._clerk.asks_ident() and self._stream.peer is not None and self._stream.local is not None:
+                self._look_up = LookUp(self._stream.peer, self._stream.local)
             self.go_on()
             while (errand := await self._errand) is not None:
                 self._errand = self._loop.create_future()
@@ -197,6 +201,8 @@ class Conversation:
                 case Body():
                     clerk.write(event.data)
                 case Mail():
+                    if self._look_up is not None and self._must_wait(self._look_up, event):
+                        return
                     status = clerk.check_sender(event, server.helo_name)
                 case Rcpt():
                     status = clerk.check_recipient(event)
@@ -221,6 +227,16 @@ class Conversation:
                 status = LOCAL_ERROR
         if status is not None:
             server.answer(status)
+
+    def _must_wait(self, look_up: LookUp, event: Event) -> bool:
+        """Whether the client's user may yet be told; then the event is put off for a moment."""
+        if look_up.is_worth_waiting_for:
+            self._send_task(partial(self._wait_for_user, look_up, event))
+            return True
+        self._clerk.identify(look_up.user)
+        if look_up.is_over:
+            self._look_up = None
+        return False
 
     def _conclude(self, future: asyncio.Future[str]) -> None:
         """Answers the messages whose commits have ended, in their order."""
@@ -265,6 +281,11 @@ class Conversation:
     async def _drain(self) -> None:
         await self._stream.drain(WAIT_SECONDS[Wait.COMMAND])
 
+    async def _wait_for_user(self, look_up: LookUp, event: Event) -> None:
+        self._write()
+        await look_up.wait()
+        self._handle(event)
+
     async def _log_in(self, credentials: Credentials) -> None:
         self._write()
         try:
@@ -289,6 +310,8 @@ class Conversation:
         self._stream.watch(None)
         if self._timer is not None:
             self._timer.cancel()
+        if self._look_up is not None:
+            self._look_up.end()
         self._clerk.discard()
         for commit in self._commits:  # we were cancelled; who is told nothing may send it again
             commit.future.cancel()

@@ -10,7 +10,7 @@ from typing import Protocol
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Recipient
 from masqmail.mail.status import Status
-from masqmail.mail.trace import client_clause, local_clause
+from masqmail.mail.trace import client_clause, describe_client, local_clause
 from masqmail.net.stream import PeerCredentials
 from masqmail.net.tls import TlsInfo
 from masqmail.proto.sasl import Credentials
@@ -24,7 +24,8 @@ from masqmail.spool.intake import Origin
 class Session:
     """One client. Over the Unix socket it has `credentials` and no `peer`. Equal to none but itself.
 
-    `helo_name` is what it calls itself, which proves nothing; `user` is who logged in, or empty.
+    `helo_name` is what it calls itself and `ident` the user its host names, which proves nothing; `user` is who
+    logged in, or empty.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Session:
     tls: TlsInfo | None = None
     helo_name: str = ""
     user: str = ""
+    ident: str = ""
 
     @property
     def client(self) -> str:
@@ -57,6 +59,9 @@ class Policy(Protocol):
     def tls_context(self) -> ssl.SSLContext | None:
         """For STARTTLS and for implicit TLS; None when there is no certificate."""
 
+    def asks_ident(self, session: Session) -> bool:
+        """Whether the client's host is asked for its user, RFC 1413."""
+
     def check_sender(self, session: Session, mail: Mail) -> Status: ...
 
     def reverse_path(self, session: Session, mail: Mail) -> Mailbox | None:
@@ -74,15 +79,15 @@ class Policy(Protocol):
 def network_origin(session: Session, protocol: str, *, is_submission: bool) -> Origin:
     """For a message that came over TCP."""
     address = session.peer.host if session.peer is not None else ""
-    description = f"{address} ({session.helo_name})" if session.helo_name else address
+    helo, ident = session.helo_name, session.ident
     return Origin(
-        description=f"{session.user} at {description}" if session.user else description,
+        description=describe_client(address, helo=helo, user=session.user, ident=ident),
         protocol=protocol,
-        client_host=session.helo_name,
+        client_host=helo,
         client_address=address,
         user=session.user,
         is_submission=is_submission,
-        received_clause=client_clause(session.helo_name, address),
+        received_clause=client_clause(helo, address, ident=ident),
     )
 
 

@@ -1,0 +1,67 @@
+"""`masqmail` itself, called as the original MasqMail was."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from masqmail.cli import main as program
+from masqmail.cli.main import is_classic, mailq, main
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-bd -q10m", True),
+        ("-qo dsl", True),
+        ("-go dsl", True),
+        ("-Mrm 1", True),
+        ("-C /x.toml -bp", True),
+        ("--config /x.toml -q", True),
+        ("ann@example.org", True),
+        ("-t", True),
+        ("-- ann@example.org", True),
+        ("", False),
+        ("-h", False),
+        ("--help", False),
+        ("--version", False),
+        ("status -C /x.toml", False),
+        ("-C /x.toml queue list", False),
+        ("-C/x.toml --json status", False),
+        ("--config ann@x/x.toml status", False),
+        ("explain ann@example.org", False),
+    ],
+)
+def test_a_command_line_of_the_original_is_known(line: str, expected: bool) -> None:
+    assert is_classic(line.split()) == expected
+
+
+def test_the_original_command_line_is_read_as_that_of_sendmail() -> None:
+    module = [sys.executable, "-m", "masqmail.cli.main"]
+    done = subprocess.run([*module, "-bV"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("sendmail (MasqMail) ")
+
+
+def test_the_original_command_line_leads_to_our_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda path, words: called.append(words))
+    monkeypatch.setattr("os.execvp", lambda path, words: called.append(words))
+    for line in ("-bd -q10m", "-qo dsl", "-C /x -bp"):
+        called.clear()
+        main(line.split())
+        expected = {
+            "-bd -q10m": ["masqmail", "serve"],
+            "-qo dsl": ["masqmail", "flush", "--assume-up", "dsl"],
+            "-C /x -bp": ["masqmail", "--config", "/x", "queue", "list"],
+        }[line]
+        assert called[0] == expected
+
+
+def test_mailq_passes_over_options_of_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(program, "main", lambda words: called.append(words) or 0)
+    monkeypatch.setattr("sys.argv", ["mailq", "-v", "-Ac", "--json"])
+    assert mailq() == 0
+    assert called == [["queue", "list", "--json"]]
