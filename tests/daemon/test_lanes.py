@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import anyio
 import pytest
 
 from masqmail.daemon.secrets import SecretError
+from masqmail.delivery.connect import Memory, Options
+from masqmail.delivery.job import Feed
+from masqmail.delivery.parallel import Speed
 from masqmail.delivery.smtp import SessionEnd
 from masqmail.mail.outcome import Culprit
 from masqmail.net.errors import NameFailure
@@ -61,6 +65,63 @@ async def test_pauses_grow_until_a_success_forgets_them() -> None:
         await daemon.accept("m2", "bob@far.example")
         await daemon.advance(MINUTE)
         assert len(daemon.peers.calls) == 6
+
+
+async def test_a_dead_first_smarthost_costs_the_second_none_of_its_connections() -> None:
+    daemon = Assembly(rules(smarthost(), hops=(HOP, BACKUP_HOP), connections={"isp": 3}))
+    dialled, answer = 0, anyio.Event()
+
+    async def send(next_hop: HostPort, options: Options, feed: Feed, memory: Memory) -> SessionEnd:
+        nonlocal dialled
+        if next_hop == HOP:
+            dialled += 1
+            await answer.wait()
+            return REFUSED
+        await feed.is_wanted()
+        feed.note_speed(Speed(setup_seconds=1, message_seconds=0.3))
+        return await daemon.peers.send(next_hop, options, feed, memory)
+
+    daemon.lanes._send = send
+    async with daemon.running():
+        answer.set()
+        await daemon.accept("m0", "bob@far.example")
+        assert (dialled, daemon.peers.calls) == (1, [BACKUP])
+        for number in range(300):
+            await daemon.accept(f"m{number + 1}", f"u{number}@far.example", tell=False)
+        answer, daemon.peers.gate = anyio.Event(), anyio.Event()
+        await daemon.advance(MINUTE)
+        assert dialled == 4
+        answer.set()
+        await daemon.settle()
+        assert (dialled, daemon.peers.calls) == (4, [BACKUP] * 4)
+        daemon.peers.gate.set()
+        await daemon.settle()
+        assert len(daemon.peers.taken) == 301
+
+
+async def test_a_connection_that_is_refused_beside_one_that_stands_leaves_the_smarthost_to_that() -> None:
+    daemon = Assembly(rules(smarthost(), hops=(HOP, BACKUP_HOP), connections={"isp": 3}))
+
+    async def send(next_hop: HostPort, options: Options, feed: Feed, memory: Memory) -> SessionEnd:
+        if daemon.peers.calls:
+            daemon.peers.calls.append(next_hop.host)
+            return REFUSED
+        await feed.is_wanted()
+        feed.note_speed(Speed(setup_seconds=1, message_seconds=0.3))
+        return await daemon.peers.send(next_hop, options, feed, memory)
+
+    daemon.lanes._send = send
+    async with daemon.running():
+        daemon.peers.gate = anyio.Event()
+        for number in range(300):
+            await daemon.accept(f"m{number}", f"u{number}@far.example", tell=False)
+        daemon.scheduler.note_classes(await daemon.spool.classes())
+        await daemon.settle()
+        assert 2 <= len(daemon.peers.calls) <= 3 and set(daemon.peers.calls) == {PRIMARY}
+        assert daemon.pauses.of("isp", str(HOP)) is None
+        daemon.peers.gate.set()
+        await daemon.settle()
+        assert len(daemon.peers.taken) == 300
 
 
 async def test_bounce_on_connect_error_fails_all_that_waits_and_not_only_a_window() -> None:
@@ -158,6 +219,17 @@ async def test_trouble_with_a_domain_is_its_own() -> None:
         assert [(item.state, item.attempts) for item in daemon.recipients()] == [(State.DEFERRED, 1)] * 2
         assert "no name server answered" in daemon.recipients()[0].reason
         assert daemon.scheduler.paused_routes() == {}
+
+
+async def test_a_route_to_the_lan_needs_no_link_and_bounces_what_cannot_be_reached() -> None:
+    lan = direct(links=("always",), fails_on_connect_error=True)
+    daemon = Assembly(rules(lan), up=(), down=("dsl",))
+    daemon.lanes._resolver = FakeResolver({"nas.lan": NameFailure("nobody knows nas.lan")})
+    async with daemon.running():
+        await daemon.accept("m1", "bob@nas.lan")
+        ((who, report),) = daemon.reports()
+        assert who == "ann"
+        assert "Status: 5.4.1" in report and "nobody knows nas.lan" in report
 
 
 async def test_a_domain_whose_mail_exchanger_is_this_host_is_a_loop() -> None:

@@ -170,6 +170,22 @@ def test_work_is_shared_fairly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(len(server.taken) for server in line.servers) == [12, 12, 13, 13]
 
 
+def test_messages_do_not_wait_for_a_connection_that_is_long_in_coming_while_another_has_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line, connect = Line(**GEO, keywords=WITHOUT_CHUNKING), Line.connect
+    is_first = iter([True])
+
+    async def connect_late(*details: Any) -> Any:
+        details[-1]()  # dialling
+        if next(is_first, False):
+            await asyncio.sleep(30)
+        return await connect(line, *details)
+
+    monkeypatch.setattr(line, "connect", connect_late)
+    assert drain(monkeypatch, line) < 20.0
+
+
 @pytest.mark.parametrize("slow", [{"message_seconds": 0.3}, {"keywords": WITHOUT_CHUNKING}])
 def test_one_connection_is_all_unless_the_route_allows_more(
     monkeypatch: pytest.MonkeyPatch, slow: dict[str, Any]

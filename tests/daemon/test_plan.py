@@ -23,13 +23,18 @@ path = "{folder}/connection"
 [routes.gmx]
 links = ["dsl"]
 smarthost = ["mail.gmx.example:587", "backup.gmx.example:587"]
-not_recipients = ["*@lan.example"]
+not_recipients = ["*@lan.example", "*@fax"]
 [routes.gmx.rewrite]
 return_path = {{ "*" = "js@gmx.example" }}
 [routes.lan]
 links = ["always"]
 deliver = "direct"
 recipients = ["*@lan.example"]
+[routes.fax]
+links = ["dsl"]
+deliver = "pipe"
+recipients = ["*@fax"]
+command = ["/usr/local/bin/sendfax", "${{recipient_local}}"]
 """
 
 
@@ -58,6 +63,12 @@ def test_without_its_link_it_waits(folder: Path) -> None:
     [step] = _plan(folder, "ann@net.example", up=("internet",))["plan"]
     assert (step["action"], step["route"]) == ("wait", None)
     assert step["considered"][0]["reason"] == "link dsl is down: as supposed, since --link does not name it"
+
+
+def test_a_pipe_route_says_which_program_takes_it(folder: Path) -> None:
+    [step] = _plan(folder, "4989@fax")["plan"]
+    assert (step["action"], step["route"], step["link"]) == ("pipe", "fax", "dsl")
+    assert step["next_hop"] == "/usr/local/bin/sendfax"
 
 
 def test_what_needs_no_link_goes_anyway(folder: Path) -> None:

@@ -123,6 +123,33 @@ def test_the_archive_gets_a_copy_that_makes_no_reports(aliases: Path) -> None:
         assert len(resolution.recipients) == 1
 
 
+def test_a_local_archive_is_a_mailbox_like_others(aliases: Path) -> None:
+    archive = {"archive_to": parse_mailbox("both@home.example"), "forwards": True}
+    resolution, _ = resolve(aliases, "joe@home.example", rules=archive)
+    assert shown(resolution) == [("user", "joe"), ("user", "ann"), ("remote", "bob@far.example")]
+    assert [item.reported for item in resolution.recipients] == [True, False, False]
+
+
+def test_a_user_is_stored_as_one_while_a_forward_file_may_be_asked(aliases: Path) -> None:
+    aliases.write_text("two: ann, \\ann\nbox: \\ann\n")
+    resolution, _ = resolve(aliases, "two@home.example", "joe", rules={"forwards": True})
+    assert shown(resolution) == [("user", "ann"), ("user", "joe")]
+    resolution, _ = resolve(aliases, "box@home.example", rules={"forwards": True})
+    assert shown(resolution) == [("mailbox", "ann")]
+
+
+def test_globs_are_looked_up_in_their_files(aliases: Path) -> None:
+    globs = aliases.with_name("globs")
+    globs.write_text("shop-*@home.example: friends, shop@far.example\n")
+    daemon = Assembly(rules(smarthost()), aliases=[aliases])
+    daemon.directory.alias_files.glob_paths = (globs,)
+    envelope = Envelope(None, (Recipient(parse_mailbox("Shop-7@home.example")),))
+    facts = HeaderFacts("m1", b"Subject: hello\r\n", 1000, daemon.clock.now(), Origin("ann", "local"))
+    resolution = daemon.resolver.resolve(envelope, facts)
+    assert shown(resolution) == [("mailbox", "ann"), ("mailbox", "joe"), ("remote", "shop@far.example")]
+    assert {item.original for item in resolution.recipients} == {"Shop-7@home.example"}
+
+
 def test_an_archive_that_is_a_recipient_already_stays_one(aliases: Path) -> None:
     resolution, _ = resolve(aliases, "joe@home.example", rules={"archive_to": parse_mailbox("joe@home.example")})
     assert [item.reported for item in resolution.recipients] == [True]

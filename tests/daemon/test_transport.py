@@ -91,11 +91,23 @@ async def test_hosts_are_looked_for_where_resolve_says(settings: str, sources: t
 
 @pytest.mark.parametrize(
     ("settings", "name"),
-    [("", "gw.home.example"), ('helo = "other.example"', "other.example"), ('helo = "address"', None)],
+    [
+        ("", "gw.home.example"),
+        ('helo = "other.example"', "other.example"),
+        ('helo = "address"', None),
+        ('helo = "address"\nwrapper = "nc shore 25"', "gw.home.example"),  # nobody knows the address behind it
+    ],
 )
 async def test_the_name_to_greet_with(settings: str, name: str | None) -> None:
     found, _ = transports(f'smarthost = "mail.isp.example"\n{settings}')
     assert (await found.options("isp", HOP)).helo_name == name
+
+
+async def test_a_wrapper_has_its_arguments_and_the_security_of_any_smarthost() -> None:
+    found, _ = transports('smarthost = "shore.example"\nwrapper = "ssh -C \'two words\' $HOME"\nsend_first = true')
+    options = await found.options("isp", HOP)
+    assert options.wrapper == ("ssh", "-C", "two words", "$HOME")
+    assert (options.tls, options.clear_password, options.send_first) == (TlsMode.STARTTLS, False, True)
 
 
 @pytest.mark.parametrize(

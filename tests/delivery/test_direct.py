@@ -34,6 +34,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
         resolver: FakeResolver,
         domain: str = "far.test",
         sources: Sequence[Source] = (Source.MX, Source.A),
+        is_strict: bool = False,
         **ends: SessionEnd,
     ) -> tuple[list[str], ListFeed, SessionEnd]:
         asked = []
@@ -47,7 +48,16 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
         monkeypatch.setattr(direct, "send", send)
         feed = ListFeed(transaction("one"), transaction("two"))
         own_host = OwnHost(("laptop.test",), ("192.0.2.99",))
-        end = await send_direct(domain, OPTIONS, resolver, feed, Memory(), own_host=own_host, sources=sources)
+        end = await send_direct(
+            domain,
+            OPTIONS,
+            resolver,
+            feed,
+            Memory(),
+            own_host=own_host,
+            sources=sources,
+            fails_on_connect_error=is_strict,
+        )
         return asked, feed, end
 
     return run
@@ -97,6 +107,31 @@ async def test_when_nobody_answers_the_domain_waits(ask: Ask) -> None:
         assert outcome.culprit is Culprit.CONNECTION and outcome.status.enhanced == "4.4.1"
         assert outcome.reason == "cannot connect: connection refused"
     assert end.is_ok, "there is no next hop to pause"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("resolver", "reason"),
+    [
+        (THREE, "cannot connect: connection refused"),
+        (FakeResolver({"far.test": NameFailure("no name server answered")}), "no name server answered"),
+    ],
+)
+async def test_when_nobody_answers_everything_fails_where_that_is_configured(
+    ask: Ask, resolver: FakeResolver, reason: str
+) -> None:
+    _, feed, _ = await ask(resolver, is_strict=True)
+    for name in ("one", "two"):
+        outcome = feed.the_outcome(name)
+        assert isinstance(outcome, Failed)
+        assert (outcome.status, outcome.reason) == (Status(554, "5.4.1", reason), reason)
+
+
+@pytest.mark.anyio
+async def test_a_host_that_answered_and_takes_nothing_now_fails_nothing(ask: Ask) -> None:
+    busy = SessionEnd(Culprit.SESSION, "a.test:25 refused the session: 421 busy", Status(421, "4.3.2", "busy"))
+    _, feed, _ = await ask(THREE, is_strict=True, a=busy)
+    assert isinstance(feed.the_outcome("one"), Deferred)
 
 
 @pytest.mark.anyio

@@ -6,24 +6,27 @@ All of it goes into the spool in one transaction. Nobody waits for it here: the 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from logging import ERROR
 from typing import Protocol
 
 from masqmail.daemon.directory import Directory
+from masqmail.daemon.forwarding import Forwarded, forwarded
 from masqmail.daemon.reports import Reporter, Subject
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Notify
 from masqmail.mail.outcome import Deferred, Delivered, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
 from masqmail.mail.wording import Letter, Wording
+from masqmail.routing.alias import Expansion
 from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
 from masqmail.routing.settle import Next, Settlement, Standing, Terms, end_run, settle
 from masqmail.spool.api import (
     Attempt,
     Lease,
     NewMessage,
+    NewRecipient,
     QueuedMessage,
     Record,
     Spool,
@@ -38,6 +41,7 @@ from masqmail.system.events import (
     RECIPIENT_DEFERRED,
     RECIPIENT_DELIVERED,
     RECIPIENT_FAILED,
+    RECIPIENT_FORWARDED,
     RECIPIENT_IN_DOUBT,
     RECIPIENT_QUEUED,
     emit,
@@ -122,6 +126,17 @@ class Desk:
                 reason=settlement.reason,
             )
         self._write(lease.message, records, reported)
+
+    def forwarded(self, message: StoredMessage, recipient: StoredRecipient, expansion: Expansion) -> Forwarded:
+        """What takes the place of a user whose .forward was expanded so."""
+        return forwarded(message, recipient, expansion, self.directory, self._reporter)
+
+    def forward(self, lease: Lease, instead: Forwarded) -> None:
+        """Ends the lease of a recipient in whose stead others get the message."""
+        (recipient,) = lease.recipients
+        emit(RECIPIENT_FORWARDED, queue_id=lease.message.queue_id, recipient=recipient.target, reason=instead.text)
+        self._keep(self._spool.forward(recipient.id, instead.children, instead.reports, instead.text))
+        self._tell_classes([], instead.reports, instead.children)
 
     def end_runs(self, leases: Sequence[Lease]) -> None:
         """Ends the run of recipients for which none of the routes left can be used: their wait begins."""
@@ -245,14 +260,21 @@ class Desk:
         )
 
     def _store(self, records: Sequence[Record], reports: Sequence[NewMessage]) -> None:
-        future = asyncio.ensure_future(self._spool.record(records, reports))
-        self._writing.add(future)
-        future.add_done_callback(self._written)
+        self._keep(self._spool.record(records, reports))
         self._tell_classes(records, reports)
 
-    def _tell_classes(self, records: Sequence[Record], reports: Sequence[NewMessage]) -> None:
+    def _keep(self, writing: Awaitable[None]) -> None:
+        """Hears how a change of the spool ends."""
+        future = asyncio.ensure_future(writing)
+        self._writing.add(future)
+        future.add_done_callback(self._written)
+
+    def _tell_classes(
+        self, records: Sequence[Record], reports: Sequence[NewMessage], children: Sequence[NewRecipient] = ()
+    ) -> None:
         assert self.ways is not None
         waiting = {record.route_class for record in records if not record.state.is_ended}
+        waiting |= {child.route_class for child in children if not child.state.is_ended}
         waiting |= {recipient.route_class for report in reports for recipient in report.recipients}
         if waiting:
             self.ways.note_classes(waiting)

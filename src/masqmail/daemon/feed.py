@@ -41,6 +41,14 @@ class LaneFeed:
         self._begun: set[int] = set()
         self.was_asked = False
         self._has_served = False
+        lane.hold(self._share)
+
+    def _share(self) -> None:
+        """Gives back what waits for a connection that is not set up yet."""
+        if self._ready and not self.was_asked:
+            ready, self._ready = self._ready, []
+            self._lane.in_hand -= len(ready)
+            self._desk.give_back(ready)
 
     async def prime(self) -> bool:
         """Leases a first window for a new connection unless there is one; False when there is nothing to do.

@@ -35,7 +35,7 @@ class LaneEar(Protocol):
 
     def hear_round_trip(self, lane: "Lane", seconds: float) -> None: ...
 
-    def hear_failure(self, lane: "Lane") -> bool: ...
+    def hear_failure(self, lane: "Lane", *, may_go_on: bool) -> bool: ...
 
 
 class Lane:
@@ -63,6 +63,8 @@ class Lane:
         self.did_something = False
         self.in_hand = 0  # messages that it has leased and not settled
         self.answers = 0  # messages that were answered
+        self.next_hop = ""  # of several, the one it is at
+        self.is_connected = False  # to that
         self.is_in_doubt = False  # whether the other side may have taken a message that has no answer yet
         self.scope = anyio.CancelScope()  # around its work
         self._give_leases = give_leases
@@ -70,6 +72,7 @@ class Lane:
         self._decided = anyio.Event()
         self._more = anyio.Event()
         self._watcher: Callable[[], None] | None = None
+        self._give_up: Callable[[], None] | None = None
 
     @property
     def route_name(self) -> str:
@@ -100,9 +103,12 @@ class Lane:
         if self._ear is not None and not self.is_reserve:
             self._ear.hear_round_trip(self, seconds)
 
-    def note_failure(self) -> bool:
-        """It achieved nothing; whether others are at work for the same next hop, so that it is not to blame."""
-        return self._ear is not None and self._ear.hear_failure(self)
+    def note_failure(self, *, may_go_on: bool = False) -> bool:
+        """It achieved nothing; whether others are at work for the same next hop, so that it is not to blame.
+
+        With `may_go_on` it could not even connect, and there is another next hop: then only those count who could.
+        """
+        return self._ear is not None and self._ear.hear_failure(self, may_go_on=may_go_on)
 
     @property
     def is_working(self) -> bool:
@@ -121,7 +127,8 @@ class Lane:
             self._decided.set()
 
     async def wait_for_call(self) -> bool:
-        """Whether it is wanted; waits until that is decided, but not for ever."""
+        """Whether it is wanted, now that it is connected; waits until that is decided, but not for ever."""
+        self.is_connected = True
         if self.is_waiting:
             with anyio.move_on_after(RESERVE_SECONDS):
                 await self._decided.wait()
@@ -145,6 +152,15 @@ class Lane:
     def watch(self, watcher: Callable[[], None] | None) -> None:
         """Has a function called at every nudge."""
         self._watcher = watcher
+
+    def hold(self, give_up: Callable[[], None]) -> None:
+        """Has a function called when another lane could do what this one has not begun."""
+        self._give_up = give_up
+
+    def share(self) -> None:
+        """Another lane to the same next hop has nothing to do."""
+        if self._give_up is not None:
+            self._give_up()
 
     @property
     def was_nudged(self) -> bool:

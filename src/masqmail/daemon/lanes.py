@@ -1,4 +1,7 @@
-"""What a lane does: over a smarthost, or directly to a domain; the mailboxes of this host have `locallane`."""
+"""What a lane does: over a smarthost, or directly to a domain.
+
+The programs of pipe routes have `pipelane`, the mailboxes of this host `locallane`.
+"""
 
 from collections.abc import Awaitable, Callable
 from logging import ERROR
@@ -9,11 +12,13 @@ from masqmail.daemon.lane import Lane
 from masqmail.daemon.locallane import LocalLane
 from masqmail.daemon.ownhost import own_host
 from masqmail.daemon.pauses import Pauses
+from masqmail.daemon.pipelane import PipeLane
 from masqmail.daemon.secrets import SecretError
 from masqmail.daemon.transport import Transports
 from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.direct import send_direct
 from masqmail.delivery.job import Feed, LocalAgent
+from masqmail.delivery.popbefore import LoginFailure
 from masqmail.delivery.smtp import SessionEnd, send
 from masqmail.mail.outcome import Culprit, Deferred, NotTried
 from masqmail.mail.status import Status
@@ -52,6 +57,7 @@ class Lanes:
         self._resolver = resolver
         self._send = send
         self._local = LocalLane(spool, desk, agent)
+        self._pipes = PipeLane(spool, desk)
 
     async def run(self, lane: Lane) -> None:
         """Works until there is nothing left for this lane."""
@@ -62,6 +68,8 @@ class Lanes:
             return  # the configuration has just lost it
         elif route.way is Way.DIRECT:
             await self._send_directly(lane, route)
+        elif route.way is Way.PIPE:
+            await self._pipes.run(lane, route)
         else:
             await self._send_to_smarthost(lane, route)
 
@@ -74,13 +82,14 @@ class Lanes:
             for next_hop in hops:
                 if not await feed.prime():
                     return
+                lane.next_hop, lane.is_connected = str(next_hop), False
                 end = await self._session(route, next_hop, feed)
                 if lane.is_dismissed:
                     return
                 if end.is_ok or end.progress:
                     self._resume(route, next_hop)
                     return
-                if lane.note_failure():
+                if lane.note_failure(may_go_on=end.culprit in _NO_CONNECTION and next_hop != hops[-1]):
                     return
                 if next_hop == hops[-1] and not feed.was_asked:
                     await self._give_up(route, next_hop, end, feed)
@@ -92,8 +101,9 @@ class Lanes:
         """One connection. Whatever goes wrong is an end that pauses the next hop."""
         try:
             options = await self.transports.options(route.name, next_hop)
+            await self.transports.log_in_first(route.name, options)
             end = await self._send(next_hop, options, feed, self.transports.memory)
-        except SecretError as error:
+        except (SecretError, LoginFailure) as error:
             return SessionEnd(Culprit.LOGIN, str(error))
         except SpoolError:
             raise
@@ -130,6 +140,7 @@ class Lanes:
                     self.transports.memory,
                     own_host=own_host(self._desk.directory.rules),
                     sources=direct.sources,
+                    fails_on_connect_error=route.fails_on_connect_error,
                 )
                 if feed.is_unserved:
                     feed.settle_ready(Deferred(_UNSERVED, Culprit.SESSION, _UNSERVED.text))

@@ -16,6 +16,7 @@ from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 from masqmail.mail.dsn import Action, Composed, Report, ReportedRecipient, compose, notice
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Body, Envelope, Notify, Recipient, Ret
 from masqmail.mail.status import LOCAL_ERROR, Status
+from masqmail.mail.trace import read_client
 from masqmail.mail.wording import Letter
 from masqmail.routing.alias import expand
 from masqmail.routing.decide import MessageFacts
@@ -52,10 +53,12 @@ class Subject:
     header: bytes
     body: bytes | None = None
     received_host: str = ""
+    ident: str = ""
 
     @classmethod
     def of_new(cls, envelope: Envelope, facts: HeaderFacts) -> "Subject":
         """A message that is being accepted; its body is not read back."""
+        received_host, ident = read_client(facts.origin.protocol, facts.origin.description)
         return cls(
             facts.queue_id,
             envelope.reverse_path,
@@ -65,7 +68,8 @@ class Subject:
             facts.kind,
             facts.received_at,
             facts.header,
-            received_host=_host(facts.origin.protocol, facts.origin.description),
+            received_host=received_host,
+            ident=ident,
         )
 
     @classmethod
@@ -81,13 +85,8 @@ class Subject:
             message.received_at,
             message.header,
             b"".join(message.body_chunks()) if _returns_all(message, action) else None,
-            _host(message.protocol, message.received_from),
+            *read_client(message.protocol, message.received_from),
         )
-
-
-def _host(protocol: str, received_from: str) -> str:
-    """Who handed a message in, as the variables of programs have it; nothing for this host."""
-    return "" if protocol == "local" else received_from.partition(" ")[0]
 
 
 def _returns_all(message: StoredMessage, action: Action) -> bool:
@@ -201,6 +200,7 @@ class Reporter:
             template=self.texts.template_for(action),
             sender=subject.reverse_path,
             received_host=subject.received_host,
+            ident=subject.ident,
         )
         made = self._message(compose(report), queue_id, now, to, kind, smtputf8=subject.smtputf8)
         if not _reaches_somebody(made):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from masqmail.delivery.job import LocalMethod, Mailstore
+from masqmail.delivery.piperoute import PipeProgram
 from masqmail.mail.address import Mailbox
 from masqmail.routing.decide import Classifier
 from masqmail.routing.local import LocalDomains
@@ -17,8 +18,8 @@ class Rules:
     """Routes in file order with what policy needs beside them.
 
     `next_hops` has the smarthosts of each smarthost route. `postmaster` is who gets the postmaster's mail.
-    `connections` has how many a route may open to one next hop, where that is not one. `mailbox_of` says how a
-    local user gets mail.
+    `connections` has how many a route may open to one next hop, where that is not one. `programs` has those of the
+    pipe routes. `forwards` says that users may have a .forward, `mailbox_of` how a local user gets mail.
     `asks_for_from` says whether any route has a condition on the From field. `classifier` remembers the classes it
     found, and goes with the rules it found them by.
     """
@@ -35,6 +36,8 @@ class Rules:
     archive_to: Mailbox | None = None
     saves_envelope_to: bool = False
     connections: Mapping[str, int] = field(default_factory=dict)
+    programs: Mapping[str, PipeProgram] = field(default_factory=dict)
+    forwards: bool = False
     mailbox_of: Callable[[str], Mailstore] = lambda user: Mailstore(LocalMethod.MBOX)
 
     mark: str = field(init=False)  # of new recipients, and of those that wait again

@@ -16,7 +16,7 @@ from masqmail.config.model import Configuration
 from masqmail.daemon.wiring import Daemon
 from masqmail.net.errors import NetError
 from masqmail.spool.api import SpoolError
-from masqmail.system import events
+from masqmail.system import events, libc
 from masqmail.system.notify import Notifier
 
 Load = Callable[[], Configuration]
@@ -62,6 +62,7 @@ async def _main(configuration: Configuration, load: Load, channel: socket.socket
         events.emit(events.DAEMON_READY)
         gc.collect()
         gc.freeze()  # what the program consists of stays: no collection need look at it again
+        libc.give_memory_back()
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(_watch_signals, daemon, load, notifier)

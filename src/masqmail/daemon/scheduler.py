@@ -200,7 +200,7 @@ class Scheduler:
         classes = self._outlook.by_route(self._classes).get(lane.route_name)
         if not classes:
             return []
-        return await self._spool.lease(
+        leases = await self._spool.lease(
             str(lane.key),
             classes,
             now=self._clock.now(),
@@ -209,6 +209,10 @@ class Scheduler:
             max_messages=max_messages,
             max_bytes=max_bytes,
         )
+        if not leases and lane.is_shared:
+            for other in self._lanes_of(lane.route_name):
+                other.share()
+        return leases
 
     def _woken_at(self, route: str) -> datetime | None:
         woken = self._woken.get(route)
@@ -263,18 +267,23 @@ class Scheduler:
         if self._company.hear_round_trip(lane.route_name, seconds):
             self._wake.set()
 
-    def hear_failure(self, lane: Lane) -> bool:
-        """A lane achieved nothing. True when others are at work: then that is taken for a wish for fewer of them."""
+    def hear_failure(self, lane: Lane, *, may_go_on: bool) -> bool:
+        """A lane achieved nothing. True when others are at work: then that is taken for a wish for fewer of them.
+
+        Where none is connected to the same next hop that may be dead: each goes on to the one after it, if it may.
+        """
         others = [other for other in self._lanes_of(lane.route_name, lane.key.domain) if other is not lane]
+        if may_go_on:
+            others = [other for other in others if other.is_connected and other.next_hop == lane.next_hop]
         if not any(other.is_working for other in others):
             return False
         self._company.limit(lane.route_name, len(others))
         return True
 
     def _lane_has_link(self, lane: Lane) -> bool:
-        """Local delivery needs none; a route that the configuration has just lost is left to end by itself."""
+        """Local delivery needs none; a program that runs, or a route that was just lost, is left to end by itself."""
         route = self.rules.route(lane.route_name)
-        return route is None or self.has_link(route)
+        return route is None or route.way is Way.PIPE or self.has_link(route)
 
     async def _start_domains(
         self, tasks: TaskGroup, run_lane: RunLane, route: Route, classes: Collection[RouteClass]

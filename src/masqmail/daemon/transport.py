@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from masqmail.config.fetch import FetchSection
 from masqmail.config.routes import HELO_BY_ADDRESS, RouteSection, Tls
+from masqmail.daemon.poplogins import PopLogins
 from masqmail.daemon.secrets import SecretSource
 from masqmail.delivery.connect import Memory, Options, TlsMode
 from masqmail.delivery.direct import Source
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials, Secret
 from masqmail.routing.route import Way
-from masqmail.settings import HostPort
+from masqmail.settings import Domain, HostPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,24 @@ class Transports:
         sections: Mapping[str, RouteSection],
         host_name: str,
         read_secret: Callable[[SecretSource], Awaitable[Secret]],
+        accounts: Mapping[str, FetchSection] | None = None,
     ) -> None:
         self._sections = sections
         self._host_name = host_name
         self._read_secret = read_secret
         self._secrets: dict[str, Secret] = {}
         self.memory = Memory()
+        self.pop_logins = PopLogins(accounts or {}, read_secret, self.memory)
 
     async def options(self, route: str, next_hop: HostPort) -> Options:
         """For one smarthost of a route. Raises `SecretError` when its password cannot be read."""
         section = self._sections[route]
         return self._options(section, section.tls_for(next_hop), await self._credentials(section))
+
+    async def log_in_first(self, route: str, options: Options) -> None:
+        """What `pop_before_smtp` asks for. Raises `LoginFailure` or `SecretError`."""
+        if account := self._account_before(route):
+            await self.pop_logins.ensure(account, options)
 
     def direct(self, route: str) -> Direct:
         """For direct delivery: nobody logs in there."""
@@ -47,8 +56,15 @@ class Transports:
         return Direct(options, tuple(Source(look_up.value) for look_up in section.resolve))
 
     def forget_secret(self, route: str) -> None:
-        """The password was refused: it is read anew the next time."""
+        """The login was refused: the next time the password is read anew, and an account logged in to first."""
         self._secrets.pop(route, None)
+        if account := self._account_before(route):
+            self.pop_logins.forget(account)
+
+    def _account_before(self, route: str) -> str | None:
+        """The account of `pop_before_smtp`. The route may have gone with the last reload."""
+        section = self._sections.get(route)
+        return section.pop_before_smtp if section else None
 
     async def _credentials(self, section: RouteSection) -> Credentials | None:
         if section.username is None:
@@ -62,8 +78,11 @@ class Transports:
 
     def _options(self, section: RouteSection, tls: Tls, credentials: Credentials | None) -> Options:
         mechanisms = tuple(mechanism.value.upper() for mechanism in section.auth)
+        helo = section.helo or self._host_name
+        if helo == HELO_BY_ADDRESS and section.wrapper:
+            helo = Domain(self._host_name)  # behind a program nobody knows our address
         return Options(
-            helo_name=None if section.helo == HELO_BY_ADDRESS else section.helo or self._host_name,
+            helo_name=None if helo == HELO_BY_ADDRESS else helo,
             tls=TlsMode(tls.value),
             tls_ca=section.tls_ca,
             tls_fingerprint=section.tls_fingerprint or "",
@@ -73,4 +92,6 @@ class Transports:
             pipelining=section.pipelining,
             max_messages=section.max_messages_per_connection,
             connections=1 if section.way is Way.DIRECT else section.max_connections,
+            wrapper=section.wrapper or (),
+            send_first=section.send_first,
         )

@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from masqmail.config.model import Configuration, Sending
 from masqmail.config.routes import RouteSection
+from masqmail.daemon import views
 from masqmail.daemon.agent import ParentAgent, ThreadAgent
 from masqmail.daemon.aliasfiles import AliasFiles
 from masqmail.daemon.certificate import load_certificate
@@ -28,7 +29,7 @@ from masqmail.daemon.housekeeping import Housekeeper
 from masqmail.daemon.http import serve_http
 from masqmail.daemon.lanes import Lanes
 from masqmail.daemon.listeners import Listeners
-from masqmail.daemon.localsettings import local_settings_of
+from masqmail.daemon.localsettings import local_settings_of, mailstores_of
 from masqmail.daemon.manual import ManualLinks
 from masqmail.daemon.operator import Operator
 from masqmail.daemon.pauses import Pauses
@@ -38,7 +39,9 @@ from masqmail.daemon.resolver import Resolver
 from masqmail.daemon.rules import Rules
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.daemon.secrets import SecretReader
+from masqmail.daemon.texts import texts_of
 from masqmail.daemon.transport import Transports
+from masqmail.delivery.piperoute import PipeProgram
 from masqmail.links import DETECTORS
 from masqmail.links.board import LinkBoard
 from masqmail.links.detector import Detector
@@ -50,7 +53,7 @@ from masqmail.reception.pickup import Pickup
 from masqmail.reception.smtp import Service
 from masqmail.routing.link import Verdict
 from masqmail.routing.local import LocalDomains
-from masqmail.routing.route import RouteClass
+from masqmail.routing.route import RouteClass, Way
 from masqmail.routing.schedule import Lifetime, RetrySchedule
 from masqmail.settings import HostPort, Pattern
 from masqmail.spool.api import Spool
@@ -89,6 +92,13 @@ def rules_of(configuration: Configuration) -> Rules:
         archive_to=configuration.submission.archive_to,
         saves_envelope_to=local.save_envelope_to,
         connections={name: section.max_connections for name, section in configuration.routes.items()},
+        programs={
+            name: PipeProgram(section.command or (), section.from_line, section.escape_from, local.alias_user)
+            for name, section in configuration.routes.items()
+            if section.way is Way.PIPE
+        },
+        forwards=local.forward_files,
+        mailbox_of=mailstores_of(configuration),
     )
 
 
@@ -99,7 +109,11 @@ def _next_hops(section: RouteSection) -> tuple[HostPort, ...]:
 def directory_of(configuration: Configuration) -> Directory:
     """Who an address is by this configuration, for a dry run without a daemon."""
     accounts = SystemAccounts() if os.geteuid() == 0 else SingleAccount()
-    return Directory(rules_of(configuration), AliasFiles(configuration.local.aliases), accounts)
+    return Directory(rules_of(configuration), _alias_files(configuration), accounts)
+
+
+def _alias_files(configuration: Configuration) -> AliasFiles:
+    return AliasFiles(configuration.local.aliases, configuration.local.glob_aliases)
 
 
 class Daemon:
@@ -155,9 +169,10 @@ class Daemon:
         """Makes every part and tells each whom it works with."""
         configuration, clock = self.configuration, self.clock
         rules = rules_of(configuration)
-        self.directory = Directory(rules, AliasFiles(configuration.local.aliases), self.accounts)
+        self.directory = Directory(rules, _alias_files(configuration), self.accounts)
         queue_ids = QueueIds()
-        reporter = Reporter(self.directory, clock, queue_ids)
+        self.reporter = reporter = Reporter(self.directory, clock, queue_ids)
+        reporter.texts = texts_of(configuration.notices)
         self.desk = Desk(self.directory, reporter, spool, clock, self._trouble)
         self.board = LinkBoard(tasks, clock, self._link_changed)
         self.manual_links = ManualLinks(self.board, spool)
@@ -176,7 +191,9 @@ class Daemon:
         self.operator = Operator(
             self.scheduler, spool, self.board, self.manual_links, self.pauses, self.directory, self.desk, clock
         )
+        self.operator.fetch_accounts = lambda: views.fetch_accounts(self.configuration)
         self.operator.problems.append(self._disk_problems)
+        self.operator.problems.append(self.directory.forward_problems)
         masters = Masters(os.geteuid(), os.getegid())
         self.control = Control(self.operator, spool, masters, groups_of, clock)
         self.housekeeper = Housekeeper(self.scheduler, self.pauses, self.desk, spool, clock)
@@ -197,7 +214,8 @@ class Daemon:
         return NetworkPolicy(configuration, self.directory, await load_certificate(configuration.smtp, parent))
 
     def _transports(self) -> Transports:
-        return Transports(self.configuration.routes, self.configuration.host.name, self.secrets.read)
+        configuration = self.configuration
+        return Transports(configuration.routes, configuration.host.name, self.secrets.read, configuration.fetch)
 
     async def _start(self, tasks: TaskGroup) -> None:
         """Starts whatever runs all the time. Listeners come last: nothing is accepted that nobody would take."""
@@ -257,7 +275,9 @@ class Daemon:
         self.configuration = configuration
         rules = rules_of(configuration)
         self.directory.rules = rules
+        self.reporter.texts = texts_of(configuration.notices)
         self.directory.alias_files.paths = configuration.local.aliases
+        self.directory.alias_files.glob_paths = configuration.local.glob_aliases
         self.users.configuration = configuration
         self.network_service.policy = network
         self.intake.settings = _intake_settings(configuration)

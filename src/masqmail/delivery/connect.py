@@ -54,6 +54,8 @@ class Options:
     only for a `tls = "none"` that somebody wrote. With `pipelining` off every command waits for its reply.
     `time_scale` stretches every time-out for slow links; `linger` is how long an idle connection waits for more
     work. `max_messages` of 0 is no limit. `connections` is how many may be open to the next hop at a time.
+    With a `wrapper` we speak to that program in place of a connection of our own, and must have a `helo_name`.
+    `send_first` does not wait for the greeting, which a wrapper may have swallowed.
     """
 
     helo_name: str | None
@@ -71,6 +73,8 @@ class Options:
     window_messages: int = 64
     local_address: str = ""
     connections: int = 1
+    wrapper: tuple[str, ...] = ()
+    send_first: bool = False
 
     def seconds(self, time: timedelta) -> float:
         """A time-out as this link needs it."""
@@ -192,6 +196,7 @@ def client_options(options: Options, helo_name: str, *, may_pipeline: bool) -> C
         credentials=options.credentials,
         mechanisms=options.mechanisms,
         clear_password=options.clear_password,
+        send_first=options.send_first,
         pipelining=options.pipelining and may_pipeline,
         window_bytes=options.window_bytes,
         window_transactions=options.window_messages,

@@ -70,25 +70,39 @@ async def send_direct(
     *,
     own_host: OwnHost,
     sources: Sequence[Source] = (Source.MX, Source.A),
+    fails_on_connect_error: bool = False,
     port: int = SMTP_PORT,
 ) -> SessionEnd:
     """Sends what is waiting for a domain to the best of its hosts that takes it.
 
-    The hosts come from the first of `sources` that knows any.
+    The hosts come from the first of `sources` that knows any. With `fails_on_connect_error` a domain none of whose
+    hosts is known or can be connected to fails at once.
     When none does, every transaction of the feed is settled for that reason; the end that is returned has no
     culprit then, for there is no next hop to pause.
     """
     try:
         hosts = await _find_hosts(domain, resolver, own_host, sources)
     except _NoRoute as no_route:
-        return await _settle_all(feed, no_route.outcome)
-    end = SessionEnd()
+        outcome = no_route.outcome
+        if fails_on_connect_error and outcome.culprit is Culprit.NAME:
+            outcome = _failed(outcome)
+        return await _settle_all(feed, outcome)
+    culprits = set()
     for host, address in hosts[:MAX_CONNECTIONS]:
         next_hop = HostPort(host, port)
         end = await send(next_hop, options, feed, memory, address=HostPort(address, port))
         if end.is_ok or end.progress:
             return end
-    return await _settle_all(feed, _unanswered(str(next_hop), end))
+        culprits.add(end.culprit)
+    unanswered = _unanswered(str(next_hop), end)
+    is_final = fails_on_connect_error and culprits <= {Culprit.NAME, Culprit.CONNECTION}
+    return await _settle_all(feed, _failed(unanswered) if is_final else unanswered)
+
+
+def _failed(outcome: Deferred | Failed) -> Failed:
+    """The same trouble where the configuration says that it fails a recipient."""
+    status = Status(554, "5.4.1", outcome.reason)  # RFC 3463 §3.5
+    return Failed(status, Culprit.RECIPIENT, outcome.reason, outcome.remote_host)
 
 
 def _unanswered(next_hop: str, end: SessionEnd) -> Deferred:

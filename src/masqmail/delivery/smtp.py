@@ -23,6 +23,7 @@ from masqmail.delivery.job import Feed
 from masqmail.delivery.meter import Cost, Meter
 from masqmail.delivery.reckoning import Reckoning, SessionEnd
 from masqmail.delivery.wire import Wire
+from masqmail.delivery.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper, open_wrapped
 from masqmail.mail.outcome import Culprit
 from masqmail.net.errors import NetError
 from masqmail.net.stream import Stream
@@ -64,12 +65,26 @@ class _Session:
         self._exchange: Exchange
         self._meter = Meter(options, feed)
         self._cost: Cost | None = None
+        self._wrapper: Wrapper | None = None
 
     async def run(self, address: HostPort) -> SessionEnd:
+        """The session, and the program that takes the place of the connection if there is one."""
+        patience = 0.0
+        try:
+            end = await self._run(address)
+            patience = PEACE_SECONDS if end.is_ok else LOSS_SECONDS
+        finally:
+            if self._wrapper is not None:
+                await self._wrapper.end(patience)
+        if self._wrapper is not None and end.culprit is not None and self._wrapper.verdict:
+            end = replace(end, reason=f"{end.reason}; {self._wrapper.verdict}")
+        return self._report(end)
+
+    async def _run(self, address: HostPort) -> SessionEnd:
         try:
             stream = await self._open(address)
         except NetError as error:
-            return self._report(SessionEnd(error.culprit, error.reason))
+            return SessionEnd(error.culprit, error.reason)
         try:
             await self._exchange.guarded(self._establish)
             if not self._reckoning.is_over:
@@ -85,12 +100,15 @@ class _Session:
             raise self._reckoning.fault
         assert self._reckoning.end is not None
         await stream.aclose()
-        return self._report(replace(self._reckoning.end, progress=self._reckoning.progress))
+        return replace(self._reckoning.end, progress=self._reckoning.progress)
 
     async def _open(self, address: HostPort) -> Stream:
         """Connects, and only then makes the machine: our name may depend on the connection."""
         try:
-            stream, sock = await open_stream(address, self._options, self._memory, self._meter.dialling)
+            if self._options.wrapper:
+                stream, sock, self._wrapper = await open_wrapped(self._options.wrapper, self._name)
+            else:
+                stream, sock = await open_stream(address, self._options, self._memory, self._meter.dialling)
         finally:
             self._meter.dialled()
         try:

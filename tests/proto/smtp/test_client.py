@@ -53,6 +53,29 @@ class Session:
         return event
 
 
+@pytest.mark.parametrize("greeting", [b"", b"220 mx.test late\r\n"], ids=["swallowed", "not swallowed"])
+def test_who_sends_first_does_not_wait_for_the_greeting(greeting: bytes) -> None:
+    session = Session(replace(PLAIN, send_first=True))
+    assert session.client.data_to_send() == EHLO
+    assert session.client.awaited is Phase.EHLO
+    assert session.hear(greeting + b"250-mx.test\r\n250 SIZE 99\r\n") == b""
+    assert session.events == [Ready()]
+    assert session.client.offered.server_name == "mx.test"
+
+
+def test_who_sends_first_takes_one_greeting_for_one_and_no_more() -> None:
+    session = Session(replace(PLAIN, send_first=True))
+    assert session.client.data_to_send() == EHLO
+    assert session.hear(b"220 mx.test\r\n220 mx.test\r\n") == b""
+    assert session.events == [Ready()]
+
+
+def test_who_sends_first_is_turned_away_like_everybody() -> None:
+    session = Session(replace(PLAIN, send_first=True))
+    session.hear(b"421 too busy\r\n")
+    assert session.ended.culprit is Culprit.SESSION
+
+
 def test_after_the_greeting_comes_ehlo_and_then_work() -> None:
     session = Session(PLAIN)
     assert session.client.data_to_send() == b"", "we do not talk before the greeting"

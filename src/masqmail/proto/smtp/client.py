@@ -55,6 +55,7 @@ from masqmail.proto.smtp.pipeline import Pace, Pipeline
 from masqmail.proto.smtp.reply import ReplyParser
 from masqmail.proto.smtp.transfer import Step
 
+GREETING_CODE = 220
 SHUTTING_DOWN_CODE = 421  # RFC 5321 §3.8: the one reply that may come at any time
 
 
@@ -74,6 +75,9 @@ class Client:
         self._login: Login | None = None
         self._session_trips = 0
         self.window_messages = options.window_transactions
+        self._may_be_greeted = options.send_first
+        if options.send_first:
+            self._say_hello()
 
     # bytes in, events out
 
@@ -268,6 +272,9 @@ class Client:
         self._say(Phase.EHLO, f"{verb} {self._options.helo_name}\r\n".encode())
 
     def _receive_hello(self, status: Status) -> None:
+        may_be_greeting, self._may_be_greeted = self._may_be_greeted, False
+        if may_be_greeting and status.code == GREETING_CODE:
+            return  # it was sent after all; the answer to EHLO is behind it
         if status.is_success:
             if self.phase is Phase.EHLO:
                 self.offered = parse_ehlo(status.text)

@@ -66,8 +66,8 @@ class ClientOptions:
     """How to speak to a server.
 
     `tls_is_on` says that TLS began with the connection. A password travels in clear only with
-    `clear_password`. `mechanisms` may be used, in this order. With `pipelining` off, or not offered, each
-    command waits for its reply.
+    `clear_password`. With `send_first` the greeting is not waited for. `mechanisms` may be used, in this order.
+    With `pipelining` off, or not offered, each command waits for its reply.
     """
 
     helo_name: str
@@ -76,6 +76,7 @@ class ClientOptions:
     credentials: sasl.Credentials | None = None
     mechanisms: tuple[str, ...] = tuple(sasl.CLIENT_MECHANISMS)
     clear_password: bool = False
+    send_first: bool = False
     pipelining: bool = True
     lmtp: bool = False
     window_bytes: int = 64 * 1024

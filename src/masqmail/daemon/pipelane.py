@@ -1,0 +1,130 @@
+"""The work of a lane of a pipe route: one run of its program for each recipient, rewritten as the route says.
+
+Programs may take minutes. So many run at a time as the route has `max_connections`; a link that goes down stops none
+of them, for whether that matters only the program knows, and it has a time-out.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from logging import ERROR
+
+import anyio
+import anyio.to_thread
+
+from masqmail.daemon.desk import Desk
+from masqmail.daemon.feed import our_fault, prepare
+from masqmail.daemon.lane import Lane
+from masqmail.daemon.locallane import INTERRUPTED
+from masqmail.delivery import piperoute
+from masqmail.delivery.job import Transaction
+from masqmail.delivery.piperoute import PipeProgram
+from masqmail.delivery.variables import Variables, variables_of
+from masqmail.mail.outcome import Outcome
+from masqmail.mail.trace import read_client
+from masqmail.routing.route import Route
+from masqmail.spool.api import Lease, Spool, StoredMessage
+from masqmail.system.events import INTERNAL_ERROR, emit
+
+WINDOW_BYTES = 8 << 20
+
+#: `delivery.piperoute.deliver`, or what stands for it in a test.
+RunProgram = Callable[..., Outcome]
+
+
+class PipeLane:
+    """Runs the programs of pipe routes."""
+
+    def __init__(self, spool: Spool, desk: Desk, run_program: RunProgram = piperoute.deliver) -> None:
+        self._spool = spool
+        self._desk = desk
+        self._run_program = run_program
+
+    async def run(self, lane: Lane, route: Route) -> None:
+        """Works until nothing is left. Nothing stays leased, also when it is cancelled."""
+        program = self._desk.directory.rules.programs[route.name]
+        await _Shift(self._spool, self._desk, self._run_program, lane, route, program).run()
+
+
+class _Shift:
+    """One run of the lane. `_open` counts the recipients that were leased and have no outcome."""
+
+    def __init__(
+        self, spool: Spool, desk: Desk, run_program: RunProgram, lane: Lane, route: Route, program: PipeProgram
+    ) -> None:
+        self._spool = spool
+        self._desk = desk
+        self._run_program = run_program
+        self._lane = lane
+        self._route = route
+        self._program = program
+        self._open = 0
+        self._ended = anyio.Event()
+        self._most = desk.directory.rules.max_connections(route.name)
+        self._places = anyio.CapacityLimiter(self._most)
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as runs:
+            while True:
+                self._ended = anyio.Event()
+                if self._open < self._most:
+                    for lease in await self._lane.lease(max_messages=self._most - self._open, max_bytes=WINDOW_BYTES):
+                        for recipient in lease.recipients:
+                            self._open += 1
+                            runs.start_soon(self._work, Lease(lease.message, (recipient,)))
+                if not self._open:
+                    return
+                await self._ended.wait()
+
+    async def _work(self, lease: Lease) -> None:
+        """One recipient. A cancelled one goes back into the queue."""
+        is_begun = False
+        outcome: Outcome | None = None
+        try:
+            async with self._places:
+                await self._spool.begin([lease.recipients[0].id])
+                is_begun = True
+                outcome = await self._deliver_safely(lease)
+        finally:
+            if outcome is not None:
+                self._desk.settle(lease, self._route, [outcome])
+            else:
+                self._desk.give_back([lease], INTERRUPTED if is_begun else "")
+            self._open -= 1
+            self._ended.set()
+
+    async def _deliver_safely(self, lease: Lease) -> Outcome:
+        try:
+            return await self._deliver(lease.message, prepare(lease, self._route, self._desk))
+        except Exception as error:  # our bug must not stop the others, nor bounce this one
+            emit(INTERNAL_ERROR, level=ERROR, exception=error, queue_id=lease.message.queue_id)
+            return our_fault(error)
+
+    async def _deliver(self, message: StoredMessage, transaction: Transaction) -> Outcome:
+        """Runs the program in a thread. When it is cancelled the program is ended soon after."""
+        stop = threading.Event()
+        run_program = partial(
+            self._run_program,
+            self._program,
+            transaction.content,
+            _variables(message, transaction),
+            host_name=self._desk.directory.rules.host_name,
+            stop=stop,
+        )
+        try:
+            return await anyio.to_thread.run_sync(run_program, abandon_on_cancel=True)
+        finally:
+            stop.set()
+
+
+def _variables(message: StoredMessage, transaction: Transaction) -> Variables:
+    """The recipient, and the sender as the route shows it."""
+    received_host, ident = read_client(message.protocol, message.received_from)
+    return variables_of(
+        user="",
+        recipient=transaction.envelope.recipients[0].mailbox,
+        sender=transaction.envelope.reverse_path,
+        received_host=received_host,
+        ident=ident,
+        queue_id=message.queue_id,
+    )
