@@ -7,6 +7,7 @@ reference page is made from the field's words. The types here are the ones TOML 
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NewType
 
 #: A size in bytes, written as "250KB" or "50MB" (powers of 1000) or a plain number.
@@ -27,6 +28,9 @@ DomainPattern = NewType("DomainPattern", str)
 #: A path that differs from user to user: absolute or below `~/`, with `${user}` and the like in it.
 UserPath = NewType("UserPath", str)
 
+#: Where an LMTP server listens: the path of a Unix socket or host:port, with `${user}` and the like in it.
+LmtpAddress = NewType("LmtpAddress", str)
+
 #: The SHA-256 of a certificate: 64 small hexadecimal digits. The file may put colons and `sha256:` into it.
 Fingerprint = NewType("Fingerprint", str)
 
@@ -41,6 +45,14 @@ class HostPort:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}" if self.port else host
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TemplateSource:
+    """The text of a template, or the file that has it; see `masqmail.mail.template`."""
+
+    text: str = ""
+    path: Path | None = None
 
 
 def setting(

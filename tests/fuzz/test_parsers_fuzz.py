@@ -17,6 +17,9 @@ from masqmail.mail.submission import Submission, fix_header, header_recipients
 from masqmail.mail.trace import count_hops, for_mailbox
 from masqmail.proto import sasl
 from masqmail.proto.errors import PeerError
+from masqmail.proto.pop3.client import Client as Pop3Client
+from masqmail.proto.pop3.session import ClientOptions as Pop3Options
+from masqmail.proto.pop3.session import Stls
 from masqmail.proto.smtp.command import parse_command
 from masqmail.proto.smtp.extension import parse_ehlo
 from masqmail.proto.smtp.reply import ReplyParser
@@ -48,6 +51,13 @@ def _replies(data: bytes) -> None:
         pass
 
 
+def _pop3(data: bytes) -> None:
+    client = Pop3Client(Pop3Options(sasl.Credentials("ann", sasl.Secret("sesame")), Stls.NEVER, clear_password=True))
+    client.receive(data)
+    while client.next_event() is not None:
+        pass
+
+
 def _header(data: bytes) -> None:
     fields = split_fields(data)
     assert join_fields(fields) == data
@@ -76,6 +86,14 @@ PARSERS = (
     ),
     Parser(
         _replies, (b"250-a.example\r\n250-SIZE 100\r\n250 2.0.0 OK\r\n", b"550 5.1.1 no\r\n421\r\n"), (PeerError,)
+    ),
+    Parser(
+        _pop3,
+        (
+            b"+OK <1.2@pop.example>\r\n-ERR\r\n-ERR [IN-USE] Busy\r\n",
+            b"+OK\r\n+OK\r\nUSER\r\nSASL PLAIN CRAM-MD5\r\n.\r\n+ PDFAbXgudGVzdD4=\r\n+OK\r\n",
+        ),
+        (PeerError,),
     ),
     Parser(_text(parse_ehlo), (b"a.example\nSIZE 100\nAUTH PLAIN LOGIN\nLIMITS RCPTMAX=100 MAILMAX=5\nAUTH=LOGIN",)),
     Parser(

@@ -23,6 +23,7 @@ RECIPIENT_REFUSED = "recipient refused"
 RECIPIENT_DELIVERED = "recipient delivered"
 RECIPIENT_DEFERRED = "recipient deferred"
 RECIPIENT_FAILED = "recipient failed"
+RECIPIENT_FORWARDED = "recipient forwarded"
 RECIPIENT_QUEUED = "recipient queued again"
 RECIPIENT_IN_DOUBT = "recipient in doubt"
 MESSAGE_HELD = "message held"
@@ -36,6 +37,7 @@ TEMPLATE_FAULTY = "template faulty"
 PICKUP_TAKEN = "pickup taken"
 PICKUP_REFUSED = "pickup refused"
 ALIAS_FAULTY = "alias faulty"
+FORWARD_FAULTY = "forward faulty"
 # Others who talk to us
 SESSION_STARTED = "session started"
 SESSION_ENDED = "session ended"
@@ -49,6 +51,7 @@ COMMAND_RECEIVED = "command received"
 CONNECTION_OPENED = "connection opened"
 CONNECTION_CLOSED = "connection closed"
 CONNECTION_FAILED = "connection failed"
+PROGRAM_SAID = "program said"
 NEXT_HOP_PAUSED = "next hop paused"
 NEXT_HOP_RESUMED = "next hop resumed"
 # Links
@@ -77,6 +80,7 @@ EVENTS: dict[str, str] = {
     RECIPIENT_DELIVERED: "A next hop or a mailbox has taken responsibility for a recipient.",
     RECIPIENT_DEFERRED: "A recipient could not be delivered now and will be tried again.",
     RECIPIENT_FAILED: "A recipient cannot be delivered; its sender gets a report where one is due.",
+    RECIPIENT_FORWARDED: "The .forward of a local user names others, who get the message instead.",
     RECIPIENT_QUEUED: "A recipient was not reached in this attempt, which cost it nothing.",
     RECIPIENT_IN_DOUBT: "We were cut off while sending: the recipient will be tried again and may get it twice.",
     MESSAGE_HELD: "Somebody or a rule keeps a message until it is released.",
@@ -90,6 +94,7 @@ EVENTS: dict[str, str] = {
     PICKUP_TAKEN: "A message left in the pickup folder was accepted.",
     PICKUP_REFUSED: "A file in the pickup folder is no message we can take.",
     ALIAS_FAULTY: "An alias file is missing or has a bad entry; its good entries count.",
+    FORWARD_FAULTY: "A user's .forward is not safe or cannot be read; the mail goes to the mailbox.",
     SESSION_STARTED: "A client connected.",
     SESSION_ENDED: "A client's connection has ended.",
     SESSION_REFUSED: "A client was sent away because too many are connected.",
@@ -101,6 +106,7 @@ EVENTS: dict[str, str] = {
     CONNECTION_OPENED: "We are connected to a next hop.",
     CONNECTION_CLOSED: "A connection to a next hop has ended.",
     CONNECTION_FAILED: "A next hop could not be used; the culprit says what failed.",
+    PROGRAM_SAID: "A program in place of a connection (`wrapper`) wrote a line to its standard error.",
     NEXT_HOP_PAUSED: "A next hop is left alone for a while after a failure; messages spend nothing.",
     NEXT_HOP_RESUMED: "A paused next hop is used again.",
     LINK_CHANGED: "A link came up or went down, or became unknown.",
