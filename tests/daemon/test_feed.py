@@ -66,7 +66,7 @@ async def test_a_lane_in_reserve_leases_nothing_before_it_is_called() -> None:
     daemon = Assembly(rules(smarthost()))
     await daemon.accept("m1", "bob@far.example", tell=False)
     feed = feed_of(daemon)
-    feed._lane.is_reserve = True
+    feed._lane.is_reserve = feed._lane.is_waiting = True
     assert await feed.prime()
     assert daemon.states() == [State.QUEUED]
 

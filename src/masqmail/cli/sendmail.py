@@ -161,4 +161,7 @@ def run_masqmail(options: Options) -> int:
 
 def complain(text: str) -> None:
     """One line for people."""
-    write_all(2, f"sendmail: {text}\n".encode(errors="replace"))
+    try:
+        write_all(2, f"sendmail: {text}\n".encode(errors="replace"))
+    except OSError:
+        pass  # nobody listens, which changes nothing else

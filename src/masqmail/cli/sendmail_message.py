@@ -42,8 +42,8 @@ class Message:
         return b""
 
     def put_back(self, block: bytes) -> None:
-        """Has `read` give what it gave last once more."""
-        self._returned = block
+        """Has `read` give what it gave last once more; nothing changes when that was nothing."""
+        self._returned = block or self._returned
 
     def take_uucp_sender(self) -> str | None:
         """Reads the lines that UUCP put before the header, and gives the address they name; None without one.

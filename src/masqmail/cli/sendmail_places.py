@@ -16,6 +16,10 @@ class Unavailable(Exception):
     """There is no daemon to talk to; nothing of the message was read."""
 
 
+class Silent(Unavailable):
+    """The daemon took the connection and says nothing for very long; what was sent to it may still be read."""
+
+
 class Place:
     """Where one daemon listens and looks for mail."""
 

@@ -14,7 +14,7 @@ import posix
 
 from masqmail.cli.sendmail_message import Message, write_all
 from masqmail.cli.sendmail_options import Failure, Options
-from masqmail.cli.sendmail_places import Unavailable
+from masqmail.cli.sendmail_places import Silent, Unavailable
 
 MAX_REPLY_BYTES = 65536
 _RCPT_GROUP = 100  # so many recipients at a time, lest both sides wait for the other to read
@@ -77,6 +77,11 @@ class Conversation:
             if options.recipients:
                 block = message.read()
                 self._send_block(block, message)
+        except Silent as error:
+            if not options.recipients and message.is_ended:  # it may still read and take what was sent to it
+                raise Rejected(f"the message may be sent or not: {error}", posix.EX_TEMPFAIL) from None
+            message.put_back(block)
+            raise
         except Unavailable:
             message.put_back(block)
             raise
@@ -116,12 +121,19 @@ class Conversation:
     def _send(self, commands: tuple[bytes, ...], data: bytes = b"", closing: tuple[bytes, ...] = ()) -> None:
         """Sends commands, what belongs to the last of them, and commands behind that, in one piece."""
         if self._verbose:
-            write_all(1, b"".join(b">>> %s\n" % command for command in (*commands, *closing)))
+            self._show(b"".join(b">>> %s\n" % command for command in (*commands, *closing)))
         lines = [command + b"\r\n" for command in commands]
         try:
             self._socket.sendall(b"".join([*lines, data, *(command + b"\r\n" for command in closing)]))
         except OSError as error:
             raise Unavailable(error.strerror) from None
+
+    def _show(self, text: bytes) -> None:
+        """Shows a part of the conversation. That nobody looks on is no reason to lose the message, or its verdict."""
+        try:
+            write_all(1, text)
+        except OSError:
+            self._verbose = False
 
     def _expect(self, start: bytes, command: bytes = b"") -> bytes:
         """The next reply, which must begin so. Raises `Rejected` or `Unavailable`."""
@@ -141,13 +153,15 @@ class Conversation:
             if newline:
                 self._inbox = rest
                 if self._verbose:
-                    write_all(1, b"<<< " + line.rstrip() + b"\n")
+                    self._show(b"<<< " + line.rstrip() + b"\n")
                 reply += line.rstrip() + b"\n"
                 if line[3:4] != b"-":
                     return reply
                 continue
             try:
                 part = self._socket.recv(65536)
+            except TimeoutError:
+                raise Silent("it does not answer") from None
             except OSError as error:
                 raise Unavailable(error.strerror or "it does not answer") from None
             self._inbox += part

@@ -56,8 +56,8 @@ class LaneFeed:
         A connection in reserve has to be called first.
         """
         self.was_asked = self._has_served = False
-        if self._lane.is_reserve:
-            return True
+        if self._lane.is_waiting or self._lane.is_dismissed:
+            return self._lane.is_waiting
         if not self._ready:
             await self._lease(
                 FIRST_SHARED_WINDOW if self._lane.is_shared else FIRST_WINDOW_MESSAGES, FIRST_WINDOW_BYTES

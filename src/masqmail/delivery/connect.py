@@ -135,7 +135,12 @@ class Memory:
     async def wait_for_session(self, next_hop: str, context: ssl.SSLContext) -> None:
         """Returns when there is a TLS session with this next hop that can be resumed."""
         if self.sessions.find(next_hop, context) is None:
-            await self._resumable.setdefault(next_hop, anyio.Event()).wait()
+            event = self._resumable.setdefault(next_hop, anyio.Event())
+            try:
+                await event.wait()
+            finally:
+                if self._resumable.get(next_hop) is event and not event.statistics().tasks_waiting:
+                    del self._resumable[next_hop]  # nobody waits any more, and perhaps nothing will ever come
 
     async def keep_session(self, next_hop: str, options: Options, session: ssl.SSLSession) -> None:
         """Keeps a TLS session, for the next connection and for those in reserve."""

@@ -180,7 +180,8 @@ class Exchange:
                 await self._park()
             elif not await self._may_go_on():
                 break
-        self._client.quit()
+        if self._stopped_by is None:  # else the session has ended in this turn of the event loop
+            self._client.quit()
         await self.send()
 
     async def _park(self) -> None:
@@ -217,7 +218,7 @@ class Exchange:
 
     def _wants_work(self) -> bool:
         """Whether the window is half empty, or there is nothing else to do."""
-        if self._feed_is_dry or self._is_used_up():
+        if self._feed_is_dry or self._stopped_by is not None or self._is_used_up():
             return False
         if self._meter.wants_one_unsent and not all(work.is_sent for work in self._works.values()):
             return False

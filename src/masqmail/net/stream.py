@@ -273,7 +273,9 @@ class Stream(asyncio.BufferedProtocol):
             self._inbox_bytes += len(data)
             if self._inbox_bytes >= READ_HIGH_BYTES:
                 self._transport.pause_reading()
-        if data or has_news:
+        if self._engine is not None and self._engine.failure is not None:
+            self._fail(self._engine.failure)  # it counts behind the text
+        elif data or has_news:
             self._tell_reader()
 
     def eof_received(self) -> bool:

@@ -32,6 +32,8 @@ class TlsEngine:
         self._name = server_name.removesuffix(".")
         self.info: TlsInfo | None = None
         self.is_ended = False
+        #: What stands behind the text that `receive` has returned last: to be raised when that was taken.
+        self.failure: TlsFailure | None = None
         if context.check_hostname and not server_side and not self._name:
             raise TlsFailure("a certificate cannot be checked without a name")  # wrap_bio would not check it
         try:
@@ -122,7 +124,9 @@ class TlsEngine:
         except ssl.SSLZeroReturnError:
             self.is_ended = True
         except ssl.SSLError as error:
-            raise TlsFailure(describe(error, self._name)) from error
+            self.failure = TlsFailure(describe(error, self._name))
+            if not parts:
+                raise self.failure from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

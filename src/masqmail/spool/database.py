@@ -107,12 +107,12 @@ class Database:
 
     def begin(self, *, durable: bool) -> None:
         """Begins a transaction; one that is not durable may be lost when the power fails, but not by a crash."""
+        self.tally.begin()  # first: what fails from here on takes back no count of the transaction before
         if durable is not self._is_synced:
             self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._is_synced = durable
         self.connection.execute("BEGIN")
         self._is_written = False
-        self.tally.begin()
 
     def write(self) -> None:
         """Writes the rows that are still to be written, before the commit; harmless when that was done."""

@@ -127,7 +127,7 @@ WAIT_SECONDS = {
     Wait.CHUNK: 300.0,
     Wait.RESPONSE: 60.0,
     Wait.TLS: 60.0,
-    Wait.NOTHING: 0.0,
+    Wait.NOTHING: 60.0,  # for a commit that is still to be answered
 }
 
 
