@@ -8,11 +8,14 @@ import stat
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from masqmail.cli import sendmail, sendmail_places
 from masqmail.cli.sendmail import main, peer_of
+from masqmail.cli.sendmail_places import Place
 from support.submitserver import SubmitServer
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +42,15 @@ class Host:
         self.pickup.mkdir(parents=True)
         self.starter = install(folder / "prefix")
 
-    def run(self, *words: str, text: bytes = TEXT, umask: int = 0o022) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *words: str, text: bytes = TEXT, umask: int = 0o022, output: int = subprocess.PIPE, shell: str = ""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """With `shell` that is run, with the command in "$@"."""
         return subprocess.run(
-            [self.starter, *words],
+            [*(["sh", "-c", shell, "sh"] if shell else []), self.starter, *words],
             input=text,
-            capture_output=True,
+            stdout=output,
+            stderr=output,
             env={"MASQMAIL_CONFIG": str(self.config), "PATH": os.environ["PATH"]},
             umask=umask,
             check=False,
@@ -157,6 +164,68 @@ def test_a_daemon_that_goes_while_the_message_is_handed_over_is_no_daemon(host: 
     assert b"\r\n\r\nhello\r\n" in host.left()
 
 
+#: For a `main` in this process; one of its own closes nothing when it ends.
+ENDS_WITHOUT_CLOSING = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture
+def two_daemons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Place]]:
+    """The system's places and a user's own, for a `main` in this process, with TEXT on its standard input."""
+    places = [Place(str(tmp_path / name), str(tmp_path / name)) for name in ("system", "own")]
+    for place in places:
+        Path(place.pickup).mkdir(parents=True)
+    monkeypatch.setattr(sendmail, "find_places", lambda config: places)
+    before = os.dup(0)
+    (tmp_path / "text").write_bytes(TEXT)
+    with (tmp_path / "text").open() as file:
+        os.dup2(file.fileno(), 0)
+    yield places
+    os.dup2(before, 0)
+    os.close(before)
+
+
+@ENDS_WITHOUT_CLOSING
+def test_the_message_survives_two_daemons_that_go_away(two_daemons: list[Place]) -> None:
+    system, own = two_daemons
+    with (
+        SubmitServer(Path(system.socket), deaf_from="RCPT") as first,
+        SubmitServer(Path(own.socket), {"CONNECT": "421 4.3.2 Going"}) as second,
+    ):
+        assert main("sendmail", ["-f", "bob@example.org", "ann@example.org"]) == 0
+    assert first.connections and second.connections
+    (file,) = (file for place in two_daemons for file in Path(place.pickup).iterdir())
+    assert b"\r\n\r\nhello\r\n" in file.read_bytes()
+
+
+@ENDS_WITHOUT_CLOSING
+def test_what_a_silent_daemon_may_still_read_is_not_left_for_later_as_well(
+    two_daemons: list[Place], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sendmail_places, "TIMEOUT_SECONDS", 0.01)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(two_daemons[0].socket)
+        listener.listen()
+        assert main("sendmail", ["-t", "-f", "bob@example.org"]) == os.EX_TEMPFAIL
+        connection, _ = listener.accept()  # now it is back
+        with connection, connection.makefile("rb") as file:
+            assert file.read().endswith(b"\r\n\r\nhello\r\nQUIT\r\n")
+    assert "may be sent or not" in capfd.readouterr().err
+    assert not any(list(Path(place.pickup).iterdir()) for place in two_daemons)
+
+
+@ENDS_WITHOUT_CLOSING
+def test_a_silent_daemon_that_has_only_heard_of_recipients_is_no_daemon(
+    two_daemons: list[Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sendmail_places, "TIMEOUT_SECONDS", 0.01)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(two_daemons[0].socket)
+        listener.listen()
+        assert main("sendmail", ["ann"]) == 0
+    (file,) = Path(two_daemons[0].pickup).iterdir()
+    assert b"\r\n\r\nhello\r\n" in file.read_bytes()
+
+
 def test_many_recipients_do_not_block_both_sides(host: Host) -> None:
     names = [f"user{number}@example.org" for number in range(3000)]
     with SubmitServer(host.socket, {"RCPT": "250 2.1.5 " + "x" * 400}) as server:
@@ -172,6 +241,39 @@ def test_verbose_shows_the_conversation_but_not_the_message(host: Host) -> None:
     )
     assert done.stdout.endswith(b">>> BDAT 30 LAST\n>>> QUIT\n<<< 250 2.0.0 OK\n<<< 250 2.0.0 OK\n")
     assert b"hello" not in done.stdout
+
+
+@pytest.mark.parametrize("words", ["-v ann", "-v -t"])
+def test_nobody_has_to_read_what_verbose_shows(host: Host, words: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        with SubmitServer(host.socket) as server:
+            assert host.run(*words.split(), output=pipe.fileno()).returncode == 0
+        assert list(host.pickup.iterdir()) == []
+        host.socket.unlink()
+        assert host.run(*words.split(), output=pipe.fileno()).returncode == 0
+    assert server.message == TEXT.replace(b"\n", b"\r\n")
+    assert b"\r\n\r\nhello\r\n" in host.left()
+
+
+@pytest.mark.parametrize("words", ["ann", "-v -t"])
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_closed_input_is_no_empty_message(host: Host, is_running: bool, words: str) -> None:
+    with SubmitServer(host.socket if is_running else host.socket.with_name("other")) as server:
+        done = host.run(*words.split(), shell='"$@" <&-')
+    assert done.returncode == os.EX_NOINPUT
+    assert done.stderr.endswith(b"sendmail: cannot read the message: Bad file descriptor\n")
+    assert server.message == b""
+    assert list(host.pickup.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("is_running", [True, False])
+def test_closed_outputs_take_nothing_from_a_message(host: Host, is_running: bool, closed: str) -> None:
+    with SubmitServer(host.socket if is_running else host.socket.with_name("other")) as server:
+        assert host.run("-v", "ann", shell=f'"$@" {closed}').returncode == 0
+    assert b"\r\n\r\nhello\r\n" in (server.message if is_running else host.left())
 
 
 def test_without_a_daemon_a_complete_file_is_left(host: Host) -> None:

@@ -1,6 +1,7 @@
 """Standard input becomes lines that end in CRLF, up to the end or a lone dot."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from masqmail.cli import sendmail_message
 from masqmail.cli.sendmail_message import Message
+from masqmail.cli.sendmail_options import Failure
 
 
 def converted(data: bytes, *, ignore_dots: bool = False) -> bytes:
@@ -60,6 +62,29 @@ def test_the_size_of_blocks_never_matters(parts: list[bytes], ignore_dots: bool,
         assert converted(data, ignore_dots=ignore_dots) == lines.replace(b"\n", b"\r\n")
     finally:
         sendmail_message.BLOCK_BYTES = whole
+
+
+def test_what_was_put_back_is_read_again_also_when_nothing_more_is_put_back() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"a\n")
+    os.close(writing)
+    try:
+        message = Message(reading, ignore_dots=True)
+        message.put_back(message.read())
+        message.put_back(b"")  # by who has not come to read it
+        assert [message.read(), message.read()] == [b"a\r\n", b""]
+    finally:
+        os.close(reading)
+
+
+def test_an_input_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(Failure, match="cannot read the message: Is a directory") as caught:
+            Message(folder, ignore_dots=False).read()
+    finally:
+        os.close(folder)
+    assert caught.value.exit_code == os.EX_NOINPUT
 
 
 def test_on_a_terminal_a_dot_ends_the_message_at_once() -> None:

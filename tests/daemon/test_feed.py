@@ -71,6 +71,27 @@ async def test_a_lane_in_reserve_leases_nothing_before_it_is_called() -> None:
     assert daemon.states() == [State.QUEUED]
 
 
+async def test_a_lane_that_was_called_from_reserve_leases_like_any_other() -> None:
+    daemon = Assembly(rules(smarthost()))
+    await daemon.accept("m1", "bob@far.example", tell=False)
+    feed = feed_of(daemon)
+    feed._lane.is_reserve = feed._lane.is_waiting = True
+    feed._lane.call(None)
+    assert await feed.prime()
+    assert daemon.states() == [State.LEASED]
+    feed.give_back()
+
+
+async def test_a_lane_that_was_dismissed_has_nothing_to_do() -> None:
+    daemon = Assembly(rules(smarthost()))
+    await daemon.accept("m1", "bob@far.example", tell=False)
+    feed = feed_of(daemon)
+    feed._lane.is_reserve = feed._lane.is_waiting = True
+    feed._lane.dismiss()
+    assert not await feed.prime()
+    assert daemon.states() == [State.QUEUED]
+
+
 async def test_what_was_taken_and_has_no_outcome_is_given_back_too() -> None:
     daemon = Assembly(rules(smarthost()))
     await daemon.accept("m1", "bob@far.example", tell=False)

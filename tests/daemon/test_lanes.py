@@ -5,6 +5,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from masqmail.daemon.lane import Lane, LaneKey
 from masqmail.daemon.secrets import SecretError
 from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.job import Feed
@@ -14,6 +15,7 @@ from masqmail.mail.outcome import Culprit
 from masqmail.net.errors import NameFailure
 from masqmail.net.fake import FakeResolver
 from masqmail.settings import HostPort
+from masqmail.spool.api import Lease
 from masqmail.spool.states import State
 from support.assembly import BACKUP_HOP, GREYLISTED, HOP, MINUTE, Assembly, direct, rules, says, smarthost
 
@@ -135,6 +137,25 @@ async def test_bounce_on_connect_error_fails_all_that_waits_and_not_only_a_windo
         assert daemon.peers.calls == [PRIMARY]
         assert daemon.states() == []
         assert len(daemon.reports()) == 100
+
+
+@pytest.mark.timeout(10)  # a lane that spins lets nothing else stop it
+async def test_bounce_on_connect_error_fails_what_a_lane_has_that_was_called_from_reserve() -> None:
+    daemon = Assembly(rules(smarthost(fails_on_connect_error=True)))
+    daemon.peers.ends[PRIMARY] = REFUSED
+
+    async def give(lane: Lane, max_messages: int, max_bytes: int) -> list[Lease]:
+        classes = [daemon.remote("bob@far.example").route_class]
+        return await daemon.spool.lease("test", classes, now=daemon.clock.now(), max_messages=max_messages)
+
+    lane = Lane(LaneKey("isp"), give, is_reserve=True)
+    lane.call(None)
+    async with daemon.running():
+        await daemon.accept("m1", "bob@far.example", tell=False)
+        await daemon.lanes.run(lane)
+        await daemon.settle()
+        assert daemon.states() == []
+        assert len(daemon.reports()) == 1
 
 
 async def test_bounce_on_connect_error_bounces_nothing_that_a_second_smarthost_could_take() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from support.daemon import CONFIGURATION, Daemon, running_daemon
 from support.mail import message
-from support.peers import wait_until
+from support.peers import open_way, wait_until
 from support.ports import free_port
 from support.receiver import running_receiver
 
@@ -51,9 +51,7 @@ SCRIPT = "umask 022; case $1 in busy) echo line busy; exit 75;; esac; (id -u; ca
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """Where any account can write."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        if folder.stat().st_uid == os.geteuid():
-            folder.chmod(folder.stat().st_mode | 0o711)
+    open_way(tmp_path)
     found = tmp_path / "out"
     found.mkdir()
     found.chmod(0o777)

@@ -73,6 +73,23 @@ async def test_a_context_is_made_once_for_each_kind_of_trust() -> None:
 
 
 @pytest.mark.anyio
+async def test_nothing_is_remembered_of_next_hops_whose_tls_session_nobody_waits_for_any_more() -> None:
+    memory = Memory()
+    context = await memory.context(Options("me"))
+    async with anyio.create_task_group() as first, anyio.create_task_group() as second:
+        for group in (first, second):
+            for number in range(3):
+                group.start_soon(memory.wait_for_session, f"mx{number}", context)
+        await anyio.wait_all_tasks_blocked()
+        second.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.wait_all_tasks_blocked()
+            assert len(memory._resumable) == 3, "the others wait on"
+        first.cancel_scope.cancel()
+    assert not memory._resumable
+
+
+@pytest.mark.anyio
 async def test_an_unusable_ca_file_is_the_fault_of_tls(tmp_path: Path) -> None:
     with pytest.raises(TlsFailure, match="no CA certificates can be read"):
         await Memory().context(Options("me", tls_ca=tmp_path / "missing.pem"))

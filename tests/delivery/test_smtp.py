@@ -529,6 +529,28 @@ async def test_a_421_gives_back_what_was_not_answered() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_421_in_the_moment_in_which_we_would_say_quit_is_an_end_like_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(1, "masqmail")
+
+    class Feed(ListFeed):
+        async def wait(self, timeout_seconds: float) -> bool:
+            """Nothing more comes, which is known in the turn of the event loop in which the 421 is heard."""
+            listener.writers[0].write(b"421 4.3.2 idle for too long\r\n")
+            while not any("421 4.3.2" in str(record.__dict__.get("fields")) for record in caplog.records):
+                await anyio.lowlevel.checkpoint()
+            return False
+
+    feed = Feed(transaction("one"))
+    with anyio.fail_after(5):
+        async with listening(ScriptedServer) as listener:
+            end = await deliver(feed, listener)
+    assert isinstance(feed.the_outcome(), Delivered)
+    assert end.progress and end.culprit is Culprit.SESSION
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("step", ["rcpt", "content"])
 async def test_a_message_that_is_answered_with_421_steps_aside_and_nothing_was_achieved(step: str) -> None:
     """It waits for its next attempt, so that it cannot block the others for ever."""

@@ -153,6 +153,20 @@ async def test_who_watches_gets_what_came_together_with_the_goodbye(
     assert heard == [b"250 taken\r\n", b""]
 
 
+async def test_what_came_in_front_of_a_damaged_record_is_received_all_the_same(
+    pair: Pair, client_tls: ssl.SSLContext, server_tls: ssl.SSLContext
+) -> None:
+    client, server = pair
+    await shake_hands(pair, client_tls, server_tls)
+    assert server._engine is not None
+    server._engine.send(b"250 taken\r\n")
+    damaged = b"\x17\x03\x03\x00\x20" + bytes(32)
+    server._transport.write(server._engine.take_output() + damaged)  # both in one piece
+    assert await client.receive(5) == b"250 taken\r\n"
+    with pytest.raises(TlsFailure):
+        await client.receive(5)
+
+
 async def test_an_end_without_a_goodbye_is_an_end_with_a_mark(
     pair: Pair, client_tls: ssl.SSLContext, server_tls: ssl.SSLContext
 ) -> None:

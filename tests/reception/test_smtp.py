@@ -26,6 +26,7 @@ from masqmail.proto.sasl import Credentials
 from masqmail.proto.smtp.command import Mail
 from masqmail.proto.smtp.replies import LOGIN_FAILED
 from masqmail.proto.smtp.reply import ReplyParser
+from masqmail.proto.smtp.server import MAX_BAD_COMMANDS
 from masqmail.proto.smtp.session import WAIT_SECONDS, Offers, Wait
 from masqmail.reception.clerk import accepted
 from masqmail.reception.conversation import EVENTS_IN_A_ROW, PARTS_OF_TIME
@@ -566,6 +567,18 @@ async def test_no_time_runs_while_the_client_waits_for_us(house: House) -> None:
     house.intake.may_commit.set()
     assert await client.reply() == str(accepted("q1"))
     assert await client.ask(b"NOOP\r\n") == "250 2.0.0 OK"
+
+
+async def test_a_session_that_reads_no_more_rests_while_a_message_is_stored(house: House) -> None:
+    house.intake.may_commit = anyio.Event()
+    client = await house.greeted()
+    client.stream.write(ENVELOPE + b"BDAT 4 LAST\r\nhi\r\n" + b"MAIL nonsense\r\n" * MAX_BAD_COMMANDS)
+    (conversation,) = house.service._conversations
+    await until(lambda: conversation._server.wait is Wait.NOTHING)
+    let_time_pass(house, 1)
+    assert conversation._timer is not None and conversation._timer.when() > anyio.current_time() + 1
+    house.intake.may_commit.set()
+    assert (await last_reply(client, 3)) == str(accepted("q1"))
 
 
 # logging in

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.spool import database, statements, tally
+from masqmail.spool import custody, database, statements, tally
+from masqmail.spool.bodies import Bodies
 from masqmail.spool.inserts import Inserts
 from masqmail.spool.migrate import migrate
 from masqmail.spool.sqlite import SqliteSpool
@@ -49,6 +50,23 @@ def test_a_transaction_that_is_undone_counts_nothing(connection: sqlite3.Connect
     assert kept.is_right(counts)
     kept.begin()
     assert written(kept, connection) == {(0, "messages"): 0, (0, "bytes"): 0}
+
+
+def test_a_transaction_that_cannot_begin_takes_back_nothing(tmp_path: Path) -> None:
+    def forbid(action: int, *names: str | None) -> int:
+        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK
+
+    kept = database.Database(tmp_path, Bodies(tmp_path / "bodies", lambda size_bytes: True), lambda: START)
+    kept.begin(durable=True)
+    custody.accept(kept, [[message("m1")]])
+    kept.commit()
+    kept.connection.set_authorizer(forbid)
+    with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+        kept.begin(durable=True)
+    kept.rollback()
+    assert kept.tally.messages == 1
+    assert kept.tally.is_right(tally.count(kept.connection))
+    kept.close()
 
 
 async def fill(folder: Path) -> SqliteSpool:

@@ -241,6 +241,7 @@ class Listener:
     address: HostPort
     servers: list[ScriptedServer]
     resumed: list[bool]
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)  # for what a server says unasked
 
 
 @asynccontextmanager
@@ -262,6 +263,7 @@ async def listening(
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = make()
         listener.servers.append(server)
+        listener.writers.append(writer)
         task = asyncio.current_task()
         assert task is not None
         tasks[task] = writer

@@ -24,6 +24,11 @@ NO_FETCHING = "this version cannot fetch mail yet; it only sends and receives"
 
 def start() -> None:
     """Runs the command and ends the process without taking the interpreter apart, which nobody would wait for."""
+    for descriptor in (0, 1, 2):
+        try:
+            posix.fstat(descriptor)
+        except OSError:  # it is closed: no file or connection of ours may take its place
+            posix.open("/dev/null", posix.O_WRONLY)  # which cannot be read
     posix._exit(main())  # everything was written with posix.write: there is no buffer to flush
 
 

@@ -5,7 +5,7 @@ Like `cli.sendmail` this imports nothing that costs time to load.
 
 import posix
 
-from masqmail.cli.sendmail_options import UsageError
+from masqmail.cli.sendmail_options import Failure, UsageError
 
 BLOCK_BYTES = 65536
 
@@ -29,7 +29,8 @@ class Message:
     def read(self) -> bytes:
         """The next block with CRLF line ends; empty only at the end, where the last line gets its CRLF.
 
-        Raises `UsageError` for a NUL byte, which the daemon would not take either.
+        Raises `UsageError` for a NUL byte, which the daemon would not take either, and `Failure` when the input
+        cannot be read.
         """
         if self._returned:
             block, self._returned = self._returned, b""
@@ -87,7 +88,10 @@ class Message:
         """Reads until a block is full or the input ends; on a terminal also a dot is worth a look."""
         parts, size = [], 0
         while size < BLOCK_BYTES:
-            part = posix.read(self._descriptor, BLOCK_BYTES)
+            try:
+                part = posix.read(self._descriptor, BLOCK_BYTES)
+            except OSError as error:
+                raise Failure(f"cannot read the message: {error.strerror}", posix.EX_NOINPUT) from None
             if not part:
                 self.is_ended = True
                 break

@@ -41,4 +41,5 @@ def test_the_limit_of_recipients_is_announced_in_at_most_six_digits(allowed: int
 
 def test_every_wait_has_its_time() -> None:
     assert set(WAIT_SECONDS) == set(Wait)
+    assert all(seconds >= 60 for seconds in WAIT_SECONDS.values()), "the shell looks again and again meanwhile"
     assert WAIT_SECONDS[Wait.COMMAND] >= 300  # RFC 5321 §4.5.3.2.7
