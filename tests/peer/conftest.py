@@ -92,6 +92,7 @@ def postfix(
         "mispinned": login,
         "resumed": ["smtpd_tls_loglevel = 2"],
         "untrusted": other_name,
+        "afterpop": [clear],
         "failover": [],
         "bdat": [clear],
         "dot": [clear, data_only],

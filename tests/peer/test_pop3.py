@@ -94,7 +94,7 @@ def daemon(
     (folder / "mistyped").write_text("open barley\n")
     more = ""
     for name in ("first", "mistyped"):
-        more += smarthost_route(name, postfix.doors["clear"], 'tls = "none"', f'pop_before_smtp = "{name}"')
+        more += smarthost_route(name, postfix.doors["afterpop"], 'tls = "none"', f'pop_before_smtp = "{name}"')
         more += (
             f'[fetch.{name}]\nprotocol = "pop3"\nserver = "127.0.0.1:{pop.port}"\ntls = "starttls"\n'
             f'tls_ca = "{authority.ca}"\nusername = "{name}"\npassword_file = "{folder}/{name}"\n\n'

@@ -93,20 +93,11 @@ class Postfix(Inbox):
 
     def session(self, door: str) -> dict[str, int]:
         """How many of each command the only session at a door had, once it is over."""
-        (only,) = self.sessions(door)
-        return only
-
-    def sessions(self, door: str) -> list[dict[str, int]]:
-        """How many of each command every session at a door had, once at least one is over."""
         found = re.compile(rf"postfix/{door}/smtpd\[\d+\]: disconnect from \S+ (.*)")
         wait_until(lambda: found.search(self.log), f"the end of a session at door {door!r}")
-        return [_counts(line) for line in found.findall(self.log)]
-
-
-def _counts(line: str) -> dict[str, int]:
-    """The commands of a session from the line about its end: accepted/total when they differ."""
-    pairs = (pair.split("=") for pair in line.split())
-    return {verb: int(count.rpartition("/")[2]) for verb, count in pairs}
+        (counts,) = found.findall(self.log)
+        pairs = (pair.split("=") for pair in counts.split())
+        return {verb: int(count.rpartition("/")[2]) for verb, count in pairs}  # accepted/total when they differ
 
 
 @contextmanager
