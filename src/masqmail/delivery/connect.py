@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from masqmail.net import dial
 from masqmail.net import stream as net_stream
 from masqmail.net.dns import name_of, to_ascii
 from masqmail.net.errors import NameFailure, NetError, TlsFailure
+from masqmail.net.session import TlsMode as TlsMode
 from masqmail.net.stream import Stream
 from masqmail.net.tls import SessionCache, client_context
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials
@@ -34,15 +34,6 @@ MAX_CUT_OFF = 1000
 #: How long a host that pipelining troubled again is spoken to with care; four times as long each time after that.
 CARE_TIME = timedelta(hours=1)
 LONGEST_CARE = timedelta(days=1)
-
-
-class TlsMode(Enum):
-    """What protects the connection. The first two are verified."""
-
-    STARTTLS = "starttls"
-    IMPLICIT = "implicit"  # from the first byte, RFC 8314 §3.3
-    OPPORTUNISTIC = "opportunistic"  # STARTTLS if offered, any certificate: RFC 7435
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)

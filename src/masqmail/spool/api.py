@@ -76,6 +76,34 @@ class NewRecipient(NamedTuple):
     reason: str = ""
 
 
+class Uid(NamedTuple):
+    """What a message is called on a server that mail is fetched from, within an account.
+
+    `uid` is its UIDL, "UIDVALIDITY:UID" of IMAP, or "sha256:…" of what identifies it where the server has no names.
+    """
+
+    folder: str  # empty for POP3
+    uid: str
+
+
+class FetchFate(Enum):
+    """What became of a message on a server that mail is fetched from."""
+
+    TAKEN = "taken"  # it is, or was, in our queue
+    LEFT = "left"  # it stays there for its size; a notice said so
+    REFUSED = "refused"  # it stays there because we cannot take it; a notice said so
+
+
+class FetchMark(NamedTuple):
+    """What we did with a message on a server, and when."""
+
+    account: str
+    uid: Uid
+    fate: FetchFate
+    at: datetime
+    size_bytes: int = 0
+
+
 class BodyWriter(Protocol):
     """Takes a message body while it is received; small ones stay in memory, big ones go to a file."""
 
