@@ -1,9 +1,9 @@
 """How fast mail is taken while offline: `python bench/accept.py [--quick] [--save]`, as root.
 
 `smtp-source -d` gives each server messages over 1, 10 and 50 sessions that stay open, one command per round trip.
-What counts is the rate of 250s, each after the message is safe. The servers take turns within each round, with an
-empty queue before each run; ratios compare runs of one round. OpenSMTPD does not sync, so it is shown and is not the
-bar. "no mail server" is smtp-source straight into smtp-sink: what the load itself allows.
+What counts is the rate of 250s, each after the message is safe. The servers take turns within each round, each time
+started anew with a queue of its own; ratios compare runs of one round. OpenSMTPD does not sync, so it is shown and is
+not the bar. "no mail server" is smtp-source straight into smtp-sink: what the load itself allows.
 """
 
 from harness.load import Load, Sink

@@ -47,6 +47,8 @@ class Peer(ABC):
     durable = True
     #: Whether it takes mail by SMTP at `address`.
     listens = True
+    #: Whether all of its kind have the same spool, because its place is compiled in.
+    shares_its_places = False
 
     def __init__(
         self,

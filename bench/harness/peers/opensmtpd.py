@@ -24,6 +24,7 @@ match from any for any action "smarthost"
 
 class OpenSmtpd(Peer):
     durable = False
+    shares_its_places = True
 
     @property
     def sendmail(self) -> list[str]:
