@@ -15,6 +15,9 @@ from masqmail.proto.smtp.transfer import Step
 from masqmail.system import events
 
 FLUSH_BYTES = 32 * 1024
+#: Replies to so much are acknowledged at once: a server with Nagle's algorithm keeps the next one back until then,
+#: which takes up to 40 ms when nothing that we send carries the acknowledgement.
+BIG_BYTES = 32 * 1024
 #: What TLS adds to each record of up to 16 KB with its usual ciphers, RFC 8446 §5.2.
 RECORD_BYTES = 16 * 1024
 RECORD_EXTRA = {"TLSv1.3": 22, "TLSv1.2": 29}
@@ -35,6 +38,7 @@ class Wire:
         self._now = asyncio.get_running_loop().time
         self._active_at = self._now()
         self.sent_bytes = 0  # to the line, as near as we know
+        self._sent_at_reply = 0
 
     def touch(self) -> None:
         """Something was achieved: time-outs count from now."""
@@ -116,6 +120,9 @@ class Wire:
 
     def _note_received(self, data: bytes) -> None:
         self.touch()
+        if self.sent_bytes - self._sent_at_reply > BIG_BYTES:
+            self.stream.hurry_ack()
+        self._sent_at_reply = self.sent_bytes
         self.trace("S:", data)
 
     def trace(self, direction: str, data: bytes, *, is_secret: bool = False) -> None:
