@@ -1,5 +1,7 @@
 """The first route whose conditions hold and whose link is up is taken; each other one says why not."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from masqmail.routing.decide import (
     judge,
 )
 from masqmail.routing.link import LinkState
-from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Conditions, Route, RouteClass, Way
+from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Conditions, Route, RouteClass, Way, line_of
 from support.routes import facts, patterns, route, verdict
 
 ANN = parse_mailbox("ann@example.org")
@@ -253,3 +255,34 @@ def test_a_classifier_forgets_rather_than_grows_without_end(monkeypatch: pytest.
         found = classifier.classify(facts(), parse_mailbox(f"ann@h{number}.example"))
         assert found.routes == ("r",)
         assert len(classifier._known) <= 10
+
+
+# what its user fetches
+
+KEPT = replace(route("kept", way=Way.ODMR, links=[line_of("bob")], last=True), user="bob")
+
+
+def test_what_a_user_fetches_waits_for_him_and_goes_no_other_way() -> None:
+    routes = {item.name: item for item in (route("lan"), KEPT, route("isp", ["always"]))}
+    links = {"dsl": verdict("dsl", LinkState.DOWN, "no carrier")}
+    route_class = RouteClass(("lan", "kept", "isp"))
+    choice = choose(route_class, routes, links, {})
+    assert choice.route is None
+    assert choice.considered == (
+        Considered("lan", False, "link dsl is down: no carrier"),
+        Considered("kept", False, "it waits until bob fetches it with ATRN"),
+    )
+    assert not is_usable(route_class, routes, links, {}), "no time counts"
+
+
+def test_what_a_user_fetches_goes_while_he_is_here() -> None:
+    line = line_of("bob")
+    links = {line: verdict(line, reason="bob is fetching it")}
+    choice = choose(RouteClass(("kept",)), {"kept": KEPT}, links, {})
+    assert (choice.route, choice.link, choice.reason) == (KEPT, line, "kept: bob is fetching it")
+
+
+def test_an_earlier_route_that_can_be_used_need_not_wait_for_the_user() -> None:
+    routes = {item.name: item for item in (route("lan"), KEPT)}
+    choice = choose(RouteClass(("lan", "kept")), routes, {"dsl": verdict("dsl")}, {})
+    assert choice.route is not None and choice.route.name == "lan"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masqmail.routing.pattern import check_pattern, first_match, glob, is_about_domains, matches
+from masqmail.routing.pattern import check_pattern, first_match, glob, is_about_domains, matches, name_domain
 from masqmail.settings import Pattern
 from support.routes import path, patterns
 
@@ -67,6 +67,28 @@ def test_a_useful_pattern_is_accepted(text: str) -> None:
 def test_a_pattern_that_never_matches_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
         check_pattern(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "domain", "named"),
+    [
+        ("*@example.org", "Example.ORG", True),
+        ("*@Example.org", "example.org", True),
+        ("*@*.example.org", "x.example.org", True),
+        ("*@*.example.org", "example.org", False),
+        ("ann@example.org", "example.org", True),
+        ("*@example.?rg", "example.org", True),
+        ("*@example.com", "example.org", False),
+        ("*", "example.org", False),
+        ("*@*", "example.org", False),
+        ("*@*.*", "example.org", False),
+        ("root", "example.org", False),
+        ("<>", "example.org", False),
+    ],
+)
+def test_a_domain_is_named_by_patterns_that_are_not_about_all(pattern: str, domain: str, named: bool) -> None:
+    assert name_domain([Pattern(pattern)], domain) is named
+    assert name_domain([], domain) is False
 
 
 def test_a_hostile_glob_takes_linear_time() -> None:

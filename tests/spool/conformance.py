@@ -12,6 +12,8 @@ from masqmail.mail.status import MAILBOX_FULL, MAILBOX_UNKNOWN, OK, Status
 from masqmail.routing.route import LOCAL_ROUTE, RouteClass
 from masqmail.spool.api import (
     Attempt,
+    FetchFate,
+    FetchMark,
     HistoryEntry,
     Kind,
     Lease,
@@ -23,6 +25,7 @@ from masqmail.spool.api import (
     SpoolError,
     StoredRecipient,
     TargetKind,
+    Uid,
 )
 from masqmail.spool.states import State
 from masqmail.system.clock import FakeClock
@@ -72,6 +75,10 @@ async def lease_one(spool: Spool, route_class: RouteClass = A, now: datetime = S
     return lease.recipients[0]
 
 
+def mark(uid: str, fate: FetchFate = FetchFate.TAKEN, *, account: str = "isp", folder: str = "") -> FetchMark:
+    return FetchMark(account, Uid(folder, uid), fate, START, 4000)
+
+
 async def standing(spool: Spool, queue_id: str = "m1", position: int = 0) -> StoredRecipient:
     item = await spool.find(queue_id)
     assert item is not None
@@ -118,13 +125,13 @@ class Conformance:
         await spool.accept([new])
         item = await spool.find("m1")
         assert item is not None
-        for name in NewMessage.__slots__:
-            if name not in ("recipients", "body"):
+        for name in NewMessage._fields:
+            if name not in ("recipients", "body", "fetched"):
                 assert getattr(item.message, name) == getattr(new, name), name
         assert b"".join(item.message.body_chunks()) == b"\x00\xff\r\n"
         assert item.message.size_bytes == len(new.header) + 2 + 4
         for stored, given in zip(item.recipients, new.recipients, strict=True):
-            for name in set(NewRecipient.__slots__) - {"status"}:
+            for name in set(NewRecipient._fields) - {"status"}:
                 assert getattr(stored, name) == getattr(given, name), name
             assert (stored.attempts, stored.age, stored.warned, stored.due) == (0, timedelta(0), 0, None)
 
@@ -651,6 +658,56 @@ class Conformance:
         counts = await spool.counts()
         assert (counts.messages, counts.recipients, counts.bytes, counts.oldest_at) == (3, 4, 3 * size, START)
         assert (counts.queued, counts.deferred, counts.held) == (2, 1, 1)
+
+    # what was fetched
+
+    async def test_a_fetched_message_is_stored_with_its_mark(self, spool: Spool) -> None:
+        await spool.accept([message("m1", kind=Kind.FETCHED, fetched=mark("1")), message("m2")])
+        assert await spool.fetch_marks("isp") == {Uid("", "1"): mark("1")}
+        item = await spool.find("m1")
+        assert item is not None
+        assert item.message.kind is Kind.FETCHED
+
+    async def test_a_message_that_is_not_stored_leaves_no_mark(self, spool: Spool) -> None:
+        await spool.accept([message("m1")])
+        with pytest.raises(SpoolError):
+            await spool.accept([message("m2", fetched=mark("2")), message("m1", fetched=mark("1"))])
+        assert await spool.fetch_marks("isp") == {}
+
+    async def test_a_mark_stays_when_its_message_has_ended(self, spool: Spool) -> None:
+        bad = recipient("nobody", LOCAL, state=State.FAILED, status=MAILBOX_UNKNOWN, reason="no such user")
+        await spool.accept([message("m1", bad, fetched=mark("1")), message("m2", fetched=mark("2"))])
+        await spool.remove(["m2"], START, "removed by root")
+        await spool.trim(START + MINUTE)
+        assert await spool.fetch_marks("isp") == {Uid("", "1"): mark("1"), Uid("", "2"): mark("2")}
+
+    async def test_the_latest_mark_of_a_message_counts(self, spool: Spool) -> None:
+        await spool.mark_fetched([mark("1", FetchFate.LEFT), mark("2", FetchFate.REFUSED)])
+        await spool.accept([message("m1", fetched=mark("1"))])
+        later = mark("2")._replace(at=START + MINUTE, size_bytes=1 << 40)
+        await spool.mark_fetched([mark("2"), later])
+        await spool.accept([message("m2", fetched=later)])
+        assert await spool.fetch_marks("isp") == {Uid("", "1"): mark("1"), Uid("", "2"): later}
+
+    async def test_accounts_and_folders_have_marks_of_their_own(self, spool: Spool) -> None:
+        inbox, spam = mark("7:1", folder="INBOX"), mark("7:1", FetchFate.LEFT, folder="Späm")
+        other = mark("7:1", folder="INBOX", account="work")
+        await spool.mark_fetched([inbox, spam, other])
+        assert await spool.fetch_marks("isp") == {inbox.uid: inbox, spam.uid: spam}
+        await spool.forget_fetched("isp", [inbox.uid, Uid("INBOX", "unknown")])
+        assert await spool.fetch_marks("isp") == {spam.uid: spam}
+        assert await spool.fetch_marks("work") == {other.uid: other}
+        assert await spool.fetch_marks("unknown") == {}
+
+    @pytest.mark.parametrize("count", [999, 1000, 1001, 2500])
+    async def test_many_marks_are_read_whole(self, spool: Spool, count: int) -> None:
+        marks = [mark(str(number), folder=f"f{number % 3}") for number in range(count)]
+        written = spool.mark_fetched(marks)
+        found = await spool.fetch_marks("isp")
+        assert found == {one.uid: one for one in marks}
+        await written
+        await spool.forget_fetched("isp", found)
+        assert await spool.fetch_marks("isp") == {}
 
     # history and facts
 

@@ -27,7 +27,7 @@ from masqmail.spool.states import MOVES, State
 from masqmail.spool.writer import Effect
 from masqmail.system.clock import FakeClock
 from spool.conformance import START, lease_one, message, record
-from spool.worker import content
+from spool.worker import ACCOUNT, content
 
 KILLS = 100
 WORKER = Path(__file__).with_name("worker.py")
@@ -172,6 +172,15 @@ async def check_messages(spool: SqliteSpool, ledger: Ledger) -> None:
     ledger.begun.clear()
     ledger.accepted = set(there) - {name for name in there if name.startswith("r-")}
     await check_reports(spool)
+    await check_marks(spool)
+
+
+async def check_marks(spool: SqliteSpool) -> None:
+    """A message that was fetched and its mark are in one transaction: there are both or none."""
+    entries = await spool.history(limit=1_000_000)
+    received = {entry.queue_id for entry in entries if entry.event == "received"}
+    marks = {uid.uid for uid in await spool.fetch_marks(ACCOUNT)}
+    assert marks == {queue_id for queue_id in received if not queue_id.startswith("r-")}
 
 
 async def check_reports(spool: SqliteSpool) -> None:

@@ -108,6 +108,17 @@ async def test_a_submitted_message_is_completed_and_loses_its_blind_copies() -> 
     assert message.owner_uid == 1000
 
 
+async def test_a_bare_name_in_the_header_of_a_submitted_message_gets_our_name() -> None:
+    """As in cron's mail, and never in a message of others."""
+    desk = Desk()
+    content = HEADER + b"From: root (Cron Daemon)\r\nTo: fay\r\nDate: x\r\nMessage-ID: <a@b>\r\n\r\nhello\r\n"
+    submitted = await stored(desk, desk.open(origin=SUBMITTED), content)
+    relayed = await stored(desk, desk.open(), content)
+    assert b"\r\nFrom: root@gw.example.org (Cron Daemon)\r\nTo: fay@gw.example.org\r\n" in submitted.header
+    assert submitted.header.count(b"\r\nFrom:") == 1
+    assert b"\r\nFrom: root (Cron Daemon)\r\nTo: fay\r\n" in relayed.header
+
+
 async def test_a_null_sender_of_a_local_user_makes_a_from_with_our_name() -> None:
     desk = Desk()
     message = await stored(desk, desk.open(replace(ENVELOPE, reverse_path=None), SUBMITTED), b"\r\n")

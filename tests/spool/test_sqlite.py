@@ -316,7 +316,7 @@ def test_schema_changes_are_numbered_without_gaps() -> None:
 
 STATEMENTS = [
     (topic, name, text)
-    for topic in ("classes", "custody", "history", "leases", "messages", "people", "start")
+    for topic in ("classes", "custody", "fetched", "history", "leases", "messages", "people", "start")
     for name, text in statements.load(topic).items()
 ]
 

@@ -12,12 +12,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from masqmail.routing.route import RouteClass
-from masqmail.spool.api import Lease, NewMessage, NewRecipient, Record, Spool, TargetKind
+from masqmail.spool.api import (
+    FetchFate,
+    FetchMark,
+    Lease,
+    NewMessage,
+    NewRecipient,
+    Record,
+    Spool,
+    TargetKind,
+    Uid,
+)
 from masqmail.spool.sqlite import SqliteSpool
 from masqmail.spool.states import State
 
 CLASSES = [RouteClass(("gmx",)), RouteClass(("backup",))]
 OUTCOMES = [State.DELIVERED] * 6 + [State.FAILED, State.DEFERRED, State.QUEUED]
+ACCOUNT = "isp"  # whose marks all messages but the reports have
 SIZES = [0, 100, 4000, 70_000, 300_000]
 
 
@@ -29,7 +40,7 @@ def content(queue_id: str, size: int) -> bytes:
     return (queue_id.encode() * (size // len(queue_id) + 1))[:size]
 
 
-def new_message(spool: Spool, queue_id: str, recipients: int, size: int) -> NewMessage:
+def new_message(spool: Spool, queue_id: str, recipients: int, size: int, mark: FetchMark | None = None) -> NewMessage:
     body = spool.new_body()
     data = content(queue_id, size)
     for start in range(0, size, 50_000):
@@ -38,14 +49,16 @@ def new_message(spool: Spool, queue_id: str, recipients: int, size: int) -> NewM
         NewRecipient(str(n), str(n), TargetKind.REMOTE, CLASSES[n % 2], domain="example.org")
         for n in range(recipients)
     ]
-    return NewMessage(queue_id, None, targets, b"Subject: x\r\n", body, datetime.now(UTC), "the test")
+    now = datetime.now(UTC)
+    return NewMessage(queue_id, None, targets, b"Subject: x\r\n", body, now, "the test", fetched=mark)
 
 
 async def submit(spool: Spool, rng: random.Random, prefix: str) -> None:
     for number in range(10_000):
         queue_id, recipients, size = f"{prefix}{number}", rng.randint(1, 3), rng.choice(SIZES)
         say("accept", queue_id, recipients, size)
-        await spool.accept([new_message(spool, queue_id, recipients, size)])
+        mark = FetchMark(ACCOUNT, Uid("", queue_id), FetchFate.TAKEN, datetime.now(UTC), size)
+        await spool.accept([new_message(spool, queue_id, recipients, size, mark)])
         say("accepted", queue_id)
 
 

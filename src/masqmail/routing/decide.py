@@ -12,7 +12,7 @@ from typing import NamedTuple
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.routing.link import ALWAYS, LinkState, Verdict
 from masqmail.routing.pattern import first_match, is_about_domains
-from masqmail.routing.route import Route, RouteClass
+from masqmail.routing.route import Route, RouteClass, Way
 from masqmail.settings import Pattern
 
 #: So many answers a classifier remembers; when there are more it begins anew.
@@ -129,7 +129,8 @@ def choose(
     """The first route of the class, not tried in this run, whose link is up and which is not paused.
 
     `paused` has the reason by a route's name. A route with `last` that is paused ends the search: no later one
-    may take its place (a link that is down does not, since nothing failed there).
+    may take its place (a link that is down does not, since nothing failed there). So does one whose user has to
+    fetch the mail: what waits for him goes nowhere else.
     """
     considered = []
     for name in route_class.routes:
@@ -150,6 +151,8 @@ def choose(
         considered.append(Considered(name, bool(link), reason))
         if link:
             return Choice(route, link, tuple(considered))
+        if route.way is Way.ODMR:
+            break
     return Choice(None, "", tuple(considered))
 
 
@@ -189,6 +192,9 @@ def _link_of(route: Route, links: Mapping[str, Verdict]) -> tuple[str, str]:
     """The first of a route's links that is up, or an empty name, with the reason."""
     if ALWAYS in route.links:
         return ALWAYS, "it needs no link"
+    if route.way is Way.ODMR:
+        verdict = links.get(route.links[0])
+        return (route.links[0], verdict.reason) if verdict and verdict.is_up else ("", waits_for(route))
     reasons = []
     for name in route.links:
         verdict = links.get(name)
@@ -201,6 +207,11 @@ def _link_of(route: Route, links: Mapping[str, Verdict]) -> tuple[str, str]:
         else:
             reasons.append(f"link {name} is down: {verdict.reason}")
     return "", ", ".join(reasons)
+
+
+def waits_for(route: Route) -> str:
+    """Why mail stays that its user has to fetch."""
+    return f"it waits until {route.user} fetches it with ATRN"
 
 
 def _judge_addresses(

@@ -80,13 +80,6 @@ class LocalDomains:
         """The user whose mailbox this is, or None when there is no such user."""
         return next((name for name in self.names_of(mailbox) if is_user(name)), None)
 
-    def detail_of(self, local_part: str, user: str) -> str:
-        """What stands behind the user's name in a local-part, with its delimiter; empty when it is another name."""
-        if not self.recipient_delimiter:
-            return ""
-        name, delimiter, detail = local_part.partition(self.recipient_delimiter)
-        return f"{delimiter}{detail}" if name.lower() == user.lower() else ""
-
     def _fits(self, domain: str) -> bool:
         """Whether a domain, however it is spelt, is a local one."""
         domain = domain.lower()
@@ -95,3 +88,11 @@ class LocalDomains:
     def _is_among(self, patterns: tuple[Pattern, ...], mailbox: Mailbox) -> bool:
         """Whether one of these patterns means the mailbox, with our name where it has no domain."""
         return first_match(patterns, self.qualify(mailbox), match_case=self.match_case) is not None
+
+
+def detail_of(local_part: str, user: str, delimiter: str) -> str:
+    """What stands behind the user's name in a local-part, with its delimiter; empty when it is another name."""
+    if not delimiter:
+        return ""
+    name, found, detail = local_part.partition(delimiter)
+    return f"{found}{detail}" if name.lower() == user.lower() else ""

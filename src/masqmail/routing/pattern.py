@@ -44,6 +44,12 @@ def is_about_domains(patterns: Iterable[Pattern]) -> bool:
     return all(pattern == NULL or _halves(pattern)[0] == "*" for pattern in patterns)
 
 
+def name_domain(patterns: Iterable[Pattern], domain: str) -> bool:
+    """Whether one of these patterns is about this domain, and not about any."""
+    halves = (_halves(pattern)[1].lower() for pattern in patterns if pattern != NULL)
+    return any(half.strip("*?.") and glob(half)(domain.lower()) for half in halves)
+
+
 def check_pattern(text: str) -> Pattern:
     """The text as a pattern. Raises `ValueError` with what is wrong when it could never match."""
     if text != NULL:

@@ -19,6 +19,7 @@ class Way(Enum):
     SMARTHOST = "smarthost"
     DIRECT = "direct"
     PIPE = "pipe"
+    ODMR = "odmr"  # nothing: it waits until its user fetches it, RFC 2645
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,17 @@ class Rewriting:
     all: AddressMap = ()
 
 
+def line_of(user: str) -> str:
+    """What stands in the place of a link where mail waits for a user: it is up while he fetches it."""
+    return f"ATRN of {user}"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route without its transport options: when it applies, over which links, and what it rewrites."""
+    """A route without its transport options: when it applies, over which links, and what it rewrites.
+
+    `user` is who fetches what waits, with `Way.ODMR`; the only link is then his `line_of`.
+    """
 
     name: str
     links: tuple[str, ...]
@@ -61,6 +70,7 @@ class Route:
     rewriting: Rewriting = Rewriting()
     last: bool = False
     fails_on_connect_error: bool = False
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Body, Notify, Ret
 from masqmail.mail.status import Status
 from masqmail.routing.route import RouteClass
+from masqmail.spool.fetchmark import FetchFate as FetchFate
+from masqmail.spool.fetchmark import FetchMark as FetchMark
+from masqmail.spool.fetchmark import FetchMarks
+from masqmail.spool.fetchmark import Uid as Uid
 from masqmail.spool.states import State
 
 
@@ -41,6 +45,7 @@ class Kind(Enum):
     MAIL = "mail"
     REPORT = "report"  # a DSN of ours; when it fails it goes to the postmaster
     NOTICE = "notice"  # to the postmaster about the system itself, and reports that failed; ends there
+    FETCHED = "fetched"  # from an account of ours on a server; its sender is a stranger who is told nothing
 
 
 class TargetKind(Enum):
@@ -74,34 +79,6 @@ class NewRecipient(NamedTuple):
     state: State = State.QUEUED
     status: Status | None = None
     reason: str = ""
-
-
-class Uid(NamedTuple):
-    """What a message is called on a server that mail is fetched from, within an account.
-
-    `uid` is its UIDL, "UIDVALIDITY:UID" of IMAP, or "sha256:…" of what identifies it where the server has no names.
-    """
-
-    folder: str  # empty for POP3
-    uid: str
-
-
-class FetchFate(Enum):
-    """What became of a message on a server that mail is fetched from."""
-
-    TAKEN = "taken"  # it is, or was, in our queue
-    LEFT = "left"  # it stays there for its size; a notice said so
-    REFUSED = "refused"  # it stays there because we cannot take it; a notice said so
-
-
-class FetchMark(NamedTuple):
-    """What we did with a message on a server, and when."""
-
-    account: str
-    uid: Uid
-    fate: FetchFate
-    at: datetime
-    size_bytes: int = 0
 
 
 class BodyWriter(Protocol):
@@ -139,6 +116,7 @@ class NewMessage(NamedTuple):
     smtputf8: bool = False
     kind: Kind = Kind.MAIL
     priority: int = 0
+    fetched: FetchMark | None = None  # stored with it, in place of an older one
 
 
 def body_pieces(body: bytes | Path, size_bytes: int = 65536) -> Iterator[bytes]:
@@ -300,7 +278,7 @@ class Selection:
 Tell = Callable[[Exception | None], None]
 
 
-class Spool(Protocol):
+class Spool(FetchMarks, Protocol):
     """The durable queue."""
 
     # receiving

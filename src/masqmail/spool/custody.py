@@ -5,7 +5,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from masqmail.spool import history
+from masqmail.spool import fetched, history
 from masqmail.spool.api import HistoryEntry, NewMessage, NewRecipient, Record, SpoolError
 from masqmail.spool.bodies import NewBody
 from masqmail.spool.changes import (
@@ -52,6 +52,8 @@ def accept(db: Database, shares: Sequence[Sequence[NewMessage]]) -> None:
             raise SpoolError(f"the message {message.queue_id} has no recipients")
         key, size, at = db.next_number(), message_size(message), stamp(message.received_at)
         rows.received.append((key, at, message.queue_id, storable(received_text(message, size))))
+        if message.fetched is not None:
+            fetched.note(db, message.fetched)
         is_ended = True
         for recipient in message.recipients:
             if recipient.state is not State.QUEUED:

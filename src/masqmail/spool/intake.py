@@ -6,19 +6,28 @@ when message and envelope are on stable storage. Nothing that the content holds 
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from masqmail.mail.address import Mailbox, show_path
-from masqmail.mail.envelope import Body, Envelope, Notify, Recipient
+from masqmail.mail.envelope import Body, Envelope, Notify
 from masqmail.mail.header import field_names, split_fields
 from masqmail.mail.status import MAIL_LOOP, MESSAGE_TOO_BIG, STORAGE_FULL, Status
-from masqmail.mail.submission import Submission, fix_header, from_mailboxes, header_recipients, is_complete
+from masqmail.mail.submission import (
+    Submission,
+    fix_header,
+    from_mailboxes,
+    header_recipients,
+    is_complete,
+    qualify_addresses,
+    with_named,
+)
 from masqmail.mail.trace import count_hops, received_field
-from masqmail.spool.api import BodyWriter, Kind, NewMessage, NewRecipient, Spool, SpoolFull
+from masqmail.spool.api import BodyWriter, FetchMark, Kind, NewMessage, NewRecipient, Spool, SpoolFull
 from masqmail.spool.queueid import QueueIds
 
 #: A header section larger than this is no mail we know; RFC 5321 sets no bound, and it is held in memory.
@@ -43,8 +52,9 @@ class Refused(Exception):
 class Origin:
     """Where a message comes from.
 
-    `description` is for people: "bob (uid 1000)". `received_clause` is made by `mail.trace.client_clause` or
-    `local_clause`. An `is_submission` message is new: its header is completed and blind copies are removed.
+    `description` is for people: "bob (uid 1000)". `received_clause` is made by `mail.trace.client_clause`,
+    `local_clause` or `fetched_clause`. An `is_submission` message is new: its header is completed and blind copies
+    are removed.
     """
 
     description: str
@@ -87,6 +97,10 @@ class Resolution(NamedTuple):
     reports: Sequence[NewMessage] = ()
 
 
+#: Finds the envelope in a header section as it came, for mail that has no other, with a remark on it for people, or
+#: none. Never raises.
+EnvelopeOf = Callable[[bytes], tuple[Envelope, str]]
+
 #: Turns recipients into targets with their route classes; pure and quick. May raise `Refused`.
 Resolve = Callable[[Envelope, HeaderFacts], Resolution]
 
@@ -109,7 +123,7 @@ class IntakeSettings:
 class _Request(NamedTuple):
     """One message as it was announced."""
 
-    envelope: Envelope
+    envelope: Envelope | EnvelopeOf
     origin: Origin
     header_recipients: bool
     header_notify: Notify | None
@@ -117,6 +131,7 @@ class _Request(NamedTuple):
     queue_only: bool
     queue_id: str
     kind: Kind
+    fetched: FetchMark | None
 
 
 def _say_nothing(**fields: object) -> None:
@@ -141,7 +156,7 @@ class Intake:
 
     def open(
         self,
-        envelope: Envelope,
+        envelope: Envelope | EnvelopeOf,
         origin: Origin,
         *,
         header_recipients: bool = False,
@@ -151,18 +166,20 @@ class Intake:
         queue_id: str = "",
         kind: Kind = Kind.MAIL,
         declared_size_bytes: int = 0,
+        fetched: FetchMark | None = None,
     ) -> "Incoming":
         """Begins a message. Raises `Refused` at once when there is no room for its declared size.
 
         `header_recipients` adds those in To, Cc and Bcc, with `header_notify` as their NOTIFY. A `queue_id` is
-        given only by who must be able to recognise the message after a crash.
+        given only by who must be able to recognise the message after a crash. `fetched` is stored with the message,
+        which then may have any size that there is room for.
         """
         if not self.spool.has_room(declared_size_bytes):
             raise Refused(STORAGE_FULL)
         name = full_name or origin.full_name
         return Incoming(
             self,
-            _Request(envelope, origin, header_recipients, header_notify, name, queue_only, queue_id, kind),
+            _Request(envelope, origin, header_recipients, header_notify, name, queue_only, queue_id, kind, fetched),
         )
 
     def local_time(self, now: datetime) -> datetime:
@@ -195,7 +212,7 @@ class Incoming:
         self._intake = intake
         self._request = request
         self._settings = intake.settings
-        self._limit = intake.settings.max_message_size_bytes
+        self._limit = intake.settings.max_message_size_bytes if request.fetched is None else sys.maxsize
         self._refusal: Status | None = None
         self._size = 0
         self._unread: bytes | bytearray = b""  # the header section until its end is found
@@ -325,18 +342,21 @@ class Incoming:
             raise Refused(MAIL_LOOP)
         now = intake.clock.now()
         queue_id = request.queue_id or intake.queue_ids.new(now)
-        envelope = request.envelope
+        envelope, origin = request.envelope, request.origin
+        if not isinstance(envelope, Envelope):
+            envelope, remark = envelope(header)
+            origin = replace(origin, description=f"{origin.description}: {remark}") if remark else origin
         bad_recipients: tuple[str, ...] = ()
         if request.header_recipients:
             named, bad_recipients = header_recipients(header)
-            envelope = replace(envelope, recipients=_with_named(envelope.recipients, named, request.header_notify))
+            envelope = replace(envelope, recipients=with_named(envelope.recipients, named, request.header_notify))
         if envelope.reverse_path and not envelope.reverse_path.domain:  # a user of this host
             reverse_path = envelope.reverse_path.with_domain(settings.host_name)
             envelope = replace(envelope, reverse_path=reverse_path)
         header = self._with_trace(header, names, envelope, queue_id, now)
         self._size = len(header) + 2 + (body.size_bytes if body else 0)  # as it is stored from here on
         facts = HeaderFacts(
-            queue_id, header, self._size, now, request.origin, request.kind, request.queue_only, bad_recipients
+            queue_id, header, self._size, now, origin, request.kind, request.queue_only, bad_recipients
         )
         recipients, reports = intake.resolve(envelope, facts)
         if not recipients:
@@ -349,10 +369,12 @@ class Incoming:
         """The header section as it is stored: completed if it is new, our trace field on top."""
         origin, host_name = self._request.origin, self._settings.host_name
         local_time = self._intake.local_time(now)  # RFC 5322 §3.3 wants local time
-        if origin.is_submission and not is_complete(names):
-            originator = envelope.reverse_path or (Mailbox(origin.user, host_name) if origin.user else None)
-            submission = Submission(originator, self._request.full_name, local_time, queue_id, host_name)
-            header = fix_header(header, submission, names)
+        if origin.is_submission:
+            header = qualify_addresses(header, host_name)
+            if not is_complete(names):
+                originator = envelope.reverse_path or (Mailbox(origin.user, host_name) if origin.user else None)
+                submission = Submission(originator, self._request.full_name, local_time, queue_id, host_name)
+                header = fix_header(header, submission, names)
         received = received_field(
             clause=origin.received_clause,
             host_name=host_name,
@@ -379,6 +401,7 @@ class Incoming:
             declared_body=envelope.body if self._is_ascii else Body.EIGHT_BIT,  # RFC 6152 §2: say what it is
             smtputf8=envelope.smtputf8,
             kind=facts.kind,
+            fetched=self._request.fetched,
         )
 
 
@@ -392,17 +415,3 @@ def _only_recipient(envelope: Envelope, host_name: str) -> Mailbox | None:
         return None
     mailbox = envelope.recipients[0].mailbox
     return mailbox if mailbox.domain else mailbox.with_domain(host_name)
-
-
-def _with_named(
-    recipients: tuple[Recipient, ...], named: Iterable[Mailbox], notify: Notify | None
-) -> tuple[Recipient, ...]:
-    """The recipients of the envelope and those named in the header, each mailbox once."""
-    known = {(recipient.mailbox.local_part, recipient.mailbox.domain_key) for recipient in recipients}
-    added = []
-    for mailbox in named:
-        key = (mailbox.local_part, mailbox.domain_key)
-        if key not in known:
-            known.add(key)
-            added.append(Recipient(mailbox, notify))
-    return (*recipients, *added)

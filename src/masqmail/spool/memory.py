@@ -39,6 +39,7 @@ from masqmail.spool.changes import (
     stored_recipient,
     unqueued_entries,
 )
+from masqmail.spool.memorymarks import MemoryMarks
 from masqmail.spool.states import State
 from masqmail.spool.verbs import verb
 
@@ -83,10 +84,11 @@ def _wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-class MemorySpool:
+class MemorySpool(MemoryMarks):
     """The queue in memory, see `api.Spool`. `capacity_bytes` is the size of its pretended disk."""
 
     def __init__(self, now: Callable[[], datetime] = _wall_clock, capacity_bytes: int = 1 << 30) -> None:
+        super().__init__()
         self.capacity_bytes = capacity_bytes
         self._now = now
         self._numbers = count(1)
@@ -135,6 +137,8 @@ class MemorySpool:
             self._history.append(HistoryEntry(message.received_at, message.queue_id, "received", text=text))
             self._history += unqueued_entries(message)
             self._order[message.queue_id] = next(self._numbers)
+            if message.fetched is not None:
+                self._note_fetched(message.fetched)
             if not all(recipient.state.is_ended for recipient in message.recipients):
                 self._queue[message.queue_id] = self._store(message)
 

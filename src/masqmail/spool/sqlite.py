@@ -1,7 +1,7 @@
 """The spool in one SQLite file: every verb becomes a request to the writer.
 
 `writer` runs the requests in groups, `database` is what they run on, and what they do stands in `custody`,
-`leases`, `messages`, `people`, `reclassing`, `history` and `space`. Big bodies are files, see `bodies`.
+`leases`, `messages`, `people`, `reclassing`, `fetched`, `history` and `space`. Big bodies are files, see `bodies`.
 """
 
 import time
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from masqmail.routing.route import RouteClass
-from masqmail.spool import custody, history, leases, messages, people, reclassing, space
+from masqmail.spool import custody, fetched, history, leases, messages, people, reclassing, space
 from masqmail.spool.api import (
     Counts,
     HistoryEntry,
@@ -28,6 +28,7 @@ from masqmail.spool.api import (
 from masqmail.spool.bodies import IN_ROW_BYTES, Bodies, NewBody
 from masqmail.spool.changes import message_size
 from masqmail.spool.database import Database
+from masqmail.spool.fetchmark import FetchMark, Uid
 from masqmail.spool.room import Room
 from masqmail.spool.writer import Effect, Writer
 
@@ -238,6 +239,19 @@ class SqliteSpool:
 
     def tidy(self) -> Awaitable[None]:
         return self._writer.submit_sliced(space.tidy)
+
+    # fetching
+
+    def fetch_marks(self, account: str) -> Awaitable[dict[Uid, FetchMark]]:
+        return self._writer.submit_sliced(lambda db: fetched.read(db, account))
+
+    def mark_fetched(self, marks: Sequence[FetchMark]) -> Awaitable[None]:
+        marks = tuple(marks)
+        return self._writer.submit(lambda db: fetched.put(db, marks), Effect.FIRM)
+
+    def forget_fetched(self, account: str, uids: Collection[Uid]) -> Awaitable[None]:
+        names = tuple(uids)
+        return self._writer.submit(lambda db: fetched.forget(db, account, names), Effect.FIRM)
 
     # a few facts that outlive the process
 
