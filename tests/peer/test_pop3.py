@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.delivery.connect import Memory, Options, TlsMode
-from masqmail.delivery.popbefore import LoginFailure, log_in
+from masqmail.mail.outcome import Culprit
+from masqmail.net.session import TlsMemory, TlsMode
 from masqmail.proto.sasl import Credentials, Secret
+from masqmail.retrieval.account import Account, FetchFailure
+from masqmail.retrieval.pop3session import log_in
 from masqmail.settings import HostPort
 from support.authority import Authority, Certificate
 from support.daemon import Daemon, smarthost_route
@@ -31,9 +33,10 @@ def pop(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> I
         yield pop
 
 
-def options(authority: Authority, mode: TlsMode, *ways: str, password: str = PASSWORD) -> Options:
-    return Options(
-        None,
+def account(pop: DovecotPop, authority: Authority, mode: TlsMode, *ways: str, password: str = PASSWORD) -> Account:
+    return Account(
+        name="ann",
+        server=HostPort("127.0.0.1", pop.tls_port if mode is TlsMode.IMPLICIT else pop.port),
         tls=mode,
         tls_ca=authority.ca if mode is not TlsMode.NONE else None,
         credentials=Credentials("ann", Secret(password)),
@@ -42,11 +45,7 @@ def options(authority: Authority, mode: TlsMode, *ways: str, password: str = PAS
     )
 
 
-def place(pop: DovecotPop, mode: TlsMode) -> HostPort:
-    return HostPort("127.0.0.1", pop.tls_port if mode is TlsMode.IMPLICIT else pop.port)
-
-
-WAYS = ["USER", "APOP", "PLAIN", "LOGIN", "CRAM-MD5", ""]
+WAYS = ["USER", "APOP", "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", ""]
 MODES = [TlsMode.NONE, TlsMode.STARTTLS, TlsMode.IMPLICIT]
 
 
@@ -54,31 +53,31 @@ MODES = [TlsMode.NONE, TlsMode.STARTTLS, TlsMode.IMPLICIT]
 @pytest.mark.parametrize("way", WAYS)
 async def test_dovecot_lets_us_in(pop: DovecotPop, authority: Authority, way: str, mode: TlsMode) -> None:
     before = pop.log.count("Login: user=<ann>")
-    await log_in(place(pop, mode), options(authority, mode, *filter(None, [way])), Memory())
+    await log_in(account(pop, authority, mode, *filter(None, [way])), TlsMemory())
     wait_until(lambda: pop.log.count("Login: user=<ann>") > before, "the login in Dovecot's log")
     line = [line for line in pop.log.splitlines() if "Login: user=<ann>" in line][-1]
-    methods = {"USER": "PLAIN", "": "CRAM-MD5" if mode is TlsMode.NONE else "PLAIN"}
+    methods = {"USER": "PLAIN", "": "SCRAM-SHA-256" if mode is TlsMode.NONE else "PLAIN"}
     assert f"method={methods.get(way, way)}," in line
     assert (", TLS" in line) is (mode is not TlsMode.NONE)
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_dovecot_refuses_a_wrong_password(pop: DovecotPop, authority: Authority, way: str) -> None:
-    wrong = options(authority, TlsMode.STARTTLS, *filter(None, [way]), password="open barley")
-    with pytest.raises(LoginFailure, match=r"refused the login of ann: \[AUTH\]") as caught:
-        await log_in(place(pop, TlsMode.STARTTLS), wrong, Memory())
-    assert caught.value.is_refused
+    wrong = account(pop, authority, TlsMode.STARTTLS, *filter(None, [way]), password="open barley")
+    with pytest.raises(FetchFailure, match=r"refused the login of ann: \[AUTH\]") as caught:
+        await log_in(wrong, TlsMemory())
+    assert caught.value.culprit is Culprit.LOGIN
 
 
 async def test_dovecot_notices_a_goodbye(pop: DovecotPop, authority: Authority) -> None:
     before = pop.log.count("Logged out")
-    await log_in(place(pop, TlsMode.STARTTLS), options(authority, TlsMode.STARTTLS), Memory())
+    await log_in(account(pop, authority, TlsMode.STARTTLS), TlsMemory())
     wait_until(lambda: pop.log.count("Logged out") > before, "a clean end in Dovecot's log")
 
 
 async def test_a_stranger_gets_no_password(pop: DovecotPop, tmp_path: Path) -> None:
-    with pytest.raises(LoginFailure, match="certificate"):
-        await log_in(place(pop, TlsMode.STARTTLS), options(Authority(tmp_path), TlsMode.STARTTLS, "USER"), Memory())
+    with pytest.raises(FetchFailure, match="certificate"):
+        await log_in(account(pop, Authority(tmp_path), TlsMode.STARTTLS, "USER"), TlsMemory())
 
 
 # --- the whole program
@@ -97,7 +96,8 @@ def daemon(
         more += smarthost_route(name, postfix.doors["afterpop"], 'tls = "none"', f'pop_before_smtp = "{name}"')
         more += (
             f'[fetch.{name}]\nprotocol = "pop3"\nserver = "127.0.0.1:{pop.port}"\ntls = "starttls"\n'
-            f'tls_ca = "{authority.ca}"\nusername = "{name}"\npassword_file = "{folder}/{name}"\n\n'
+            f'tls_ca = "{authority.ca}"\nusername = "{name}"\npassword_file = "{folder}/{name}"\n'
+            'interval = "manual"\n\n'
         )
     daemon = Daemon(folder, more)
     daemon.start()
@@ -132,8 +132,8 @@ def test_the_status_shows_the_accounts(daemon: Daemon) -> None:
     first, _ = daemon.ask("status")["fetch"]
     assert first == {
         "name": "first",
-        "state": "unsupported",
-        "reason": "fetching is not supported yet in this version; it is logged in to before mail is sent over first",
+        "state": "manual",
+        "reason": "fetched when told to (`masqmail fetch first`); it is logged in to before mail is sent over first",
         "last_at": None,
         "next_at": None,
     }

@@ -1,4 +1,4 @@
-"""The Maildir in which a receiving server of the tests keeps what it got."""
+"""The Maildir in which a receiving server of the tests keeps what it got. For fetched mail see `fakeinbox`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,32 +1,23 @@
-"""How a next hop is spoken to, and the way to it: connection and TLS, before the first word of SMTP."""
+"""How a next hop is spoken to, and what is remembered of it. How it is reached is `net.session`."""
 
-import socket
-import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
 from masqmail.mail.address import address_literal
-from masqmail.net import dial
-from masqmail.net import stream as net_stream
 from masqmail.net.dns import name_of, to_ascii
-from masqmail.net.errors import NameFailure, NetError, TlsFailure
-from masqmail.net.session import TlsMode as TlsMode
+from masqmail.net.errors import NameFailure
+from masqmail.net.session import TlsMemory, TlsMode
 from masqmail.net.stream import Stream
-from masqmail.net.tls import SessionCache, client_context
+from masqmail.net.tls import SessionCache
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials
 from masqmail.proto.smtp.clientsession import ClientOptions, StartTls
-from masqmail.settings import HostPort
+from masqmail.proto.smtp.login import USUAL_MECHANISMS
 
-CONNECT_TIME = timedelta(seconds=60)
-TLS_TIME = timedelta(seconds=60)
 NAME_TIME = timedelta(seconds=10)
 MAX_CAREFUL_HOSTS = 1000
 MAX_CUT_OFF = 1000
@@ -92,7 +83,7 @@ class _Trouble:
     ends: float | None
 
 
-class Memory:
+class Memory(TlsMemory):
     """What we know of next hops from one connection to the next: TLS, and who must be treated with care.
 
     One for all next hops, until the configuration changes.
@@ -101,44 +92,10 @@ class Memory:
     def __init__(
         self, sessions: SessionCache | None = None, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self.sessions = sessions or SessionCache()
+        super().__init__(sessions)
         self._monotonic = monotonic
-        self._contexts: dict[tuple[bool, Path | None, str], ssl.SSLContext] = {}
         self._troubles: dict[str, _Trouble] = {}
         self._cut_off: dict[tuple[str, str], None] = {}  # next hop and queue ID
-        self._resumable: dict[str, anyio.Event] = {}  # next hops somebody waits to resume a TLS session with
-
-    async def context(self, options: Options) -> ssl.SSLContext:
-        """The TLS context for a next hop. Raises `TlsFailure` for an unusable CA file or fingerprint."""
-        verify = options.tls is not TlsMode.OPPORTUNISTIC
-        key = (verify, options.tls_ca, options.tls_fingerprint)
-        if key not in self._contexts:  # reading the system's store takes a while
-            make = partial(client_context, verify=verify, ca_file=options.tls_ca, fingerprint=options.tls_fingerprint)
-            self._contexts[key] = await anyio.to_thread.run_sync(make)
-        return self._contexts[key]
-
-    async def prepare(self, options: Options) -> None:
-        """Makes the context that will be wanted; what is wrong with it shows when it is."""
-        if options.tls is not TlsMode.NONE:
-            with suppress(TlsFailure):
-                await self.context(options)
-
-    async def wait_for_session(self, next_hop: str, context: ssl.SSLContext) -> None:
-        """Returns when there is a TLS session with this next hop that can be resumed."""
-        if self.sessions.find(next_hop, context) is None:
-            event = self._resumable.setdefault(next_hop, anyio.Event())
-            try:
-                await event.wait()
-            finally:
-                if self._resumable.get(next_hop) is event and not event.statistics().tasks_waiting:
-                    del self._resumable[next_hop]  # nobody waits any more, and perhaps nothing will ever come
-
-    async def keep_session(self, next_hop: str, options: Options, session: ssl.SSLSession) -> None:
-        """Keeps a TLS session, for the next connection and for those in reserve."""
-        context = await self.context(options)
-        self.sessions.store(next_hop, context, session)
-        if self.sessions.find(next_hop, context) is not None and next_hop in self._resumable:
-            self._resumable.pop(next_hop).set()
 
     def needs_care(self, next_hop: str) -> bool:
         """Whether this host gets one command at a time, whatever it offers."""
@@ -190,7 +147,7 @@ def client_options(options: Options, helo_name: str, *, may_pipeline: bool) -> C
         starttls=_STARTTLS[options.tls],
         tls_is_on=options.tls is TlsMode.IMPLICIT,
         credentials=options.credentials,
-        mechanisms=options.mechanisms,
+        mechanisms=tuple(name for name in options.mechanisms if name in USUAL_MECHANISMS),
         clear_password=options.clear_password,
         send_first=options.send_first,
         pipelining=options.pipelining and may_pipeline,
@@ -207,27 +164,6 @@ def _to_a_labels(domain: str) -> str:
         raise ValueError(error.reason) from error
 
 
-async def open_stream(
-    address: HostPort, options: Options, memory: Memory, dialling: Callable[[], None]
-) -> tuple[Stream, socket.socket]:
-    """Connects; meanwhile TLS is prepared. The socket belongs to the stream and is there to be asked.
-
-    `dialling` is called when the first packet leaves. Raises `NameFailure` or `ConnectFailure`.
-    """
-    timeout, failure = options.seconds(CONNECT_TIME), None
-    async with anyio.create_task_group() as group:
-        group.start_soon(memory.prepare, options)
-        try:
-            sock = await dial.open_socket(
-                address, timeout_seconds=timeout, local_address=options.local_address, begun=dialling
-            )
-        except NetError as error:
-            failure = error
-    if failure is not None:
-        raise failure
-    return await net_stream.attach(sock), sock
-
-
 async def our_name(stream: Stream, options: Options) -> str:
     """The name to greet with: the one given, or that of our own address on this connection.
 
@@ -242,25 +178,3 @@ async def our_name(stream: Stream, options: Options) -> str:
             return await name_of(stream.local.host)
     except (NameFailure, TimeoutError):
         return address_literal(stream.local.host)
-
-
-async def protect(stream: Stream, next_hop: HostPort, options: Options, memory: Memory) -> None:
-    """Starts TLS; where it is verified the certificate must be the next hop's. Raises `TlsFailure`."""
-    context = await memory.context(options)
-    try:
-        await stream.start_tls(
-            context,
-            server_side=False,
-            server_name=next_hop.host,
-            session=memory.sessions.find(str(next_hop), context),
-            timeout_seconds=options.seconds(TLS_TIME),
-        )
-    except NetError as error:
-        memory.sessions.forget(str(next_hop))
-        raise TlsFailure(error.reason) from error
-
-
-async def keep_session(stream: Stream, next_hop: HostPort, options: Options, memory: Memory) -> None:
-    """Keeps the TLS session for the next connection; to be called when this one ends."""
-    if stream.tls_session is not None:
-        await memory.keep_session(str(next_hop), options, stream.tls_session)

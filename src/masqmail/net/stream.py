@@ -127,6 +127,11 @@ class Stream(asyncio.BufferedProtocol):
         """The session to resume later; take it when the connection ends (see `SessionCache`)."""
         return self._engine.session if self._engine else None
 
+    @property
+    def sock(self) -> socket.socket | None:
+        """To be asked for what the kernel knows of the connection, and for nothing else."""
+        return cast("socket.socket | None", self._transport.get_extra_info("socket"))
+
     async def receive(self, timeout_seconds: float) -> bytes:
         """Whatever has arrived, at least one byte; `b""` at the end.
 
@@ -153,6 +158,13 @@ class Stream(asyncio.BufferedProtocol):
             raise self._failure
         return b"" if self._at_end else None
 
+    def unread(self, data: bytes) -> None:
+        """Puts back what was taken too much: it comes again, before everything else."""
+        if data:
+            self._inbox.insert(0, data)
+            self._inbox_bytes += len(data)
+            self.is_readable = True
+
     def watch(self, watcher: Callable[[], None] | None) -> None:
         """Has a function called, from now on, whenever there may be something new to `take`."""
         self._watcher = watcher
@@ -178,6 +190,12 @@ class Stream(asyncio.BufferedProtocol):
         sock = self._transport.get_extra_info("socket")
         if self.peer is not None and sock is not None and not self._is_gone:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, is_on)
+
+    def hurry_ack(self) -> None:
+        """Acknowledges what came so far at once, where that was put off: TCP_QUICKACK, tcp(7)."""
+        sock = self._transport.get_extra_info("socket")
+        if self.peer is not None and sock is not None and not self._is_gone:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, True)
 
     async def drain(self, timeout_seconds: float) -> None:
         """Waits until the buffer has room again, as long as it takes while some of it leaves in time.

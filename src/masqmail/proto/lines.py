@@ -1,5 +1,7 @@
 """Lines that end in CRLF, cut from a stream of bytes, and the check that nothing else looks like a line end.
 
+A server of ours reads with a `LineBuffer`, our clients with what they build on `ReplyLines`.
+
 Programs that disagree about what ends a line can be made to disagree about where a message ends ("SMTP
 smuggling"). So a CR or LF that stands alone is never a line end here, and never repaired into one
 (RFC 5321 §2.3.8).
@@ -18,6 +20,9 @@ LINE_TOO_LONG = Status(500, "5.5.2", "Line too long")  # RFC 5321 §4.5.3.1.9
 BAD_LINE_END = Status(500, "5.5.2", "Lines must end in CRLF, and a CR or LF alone has no place in them")
 ENDLESS_LINE = Status(421, "4.7.0", "Too much without an end of line, closing")
 
+#: The longest line of a reply. Real servers write more than the 512 bytes of RFC 5321 §4.5.3.1.5 and RFC 2449 §4.
+MAX_RECEIVED_LINE_BYTES = 4096
+
 #: For lines that are all bounded alike.
 NO_LONGER_LINES: Mapping[bytes, int] = {}
 
@@ -25,6 +30,7 @@ _NUL, _LF, _CR = 0x00, 0x0A, 0x0D  # numbers are sought in bytes a lot faster th
 _LINE_END = re.compile(rb"[\r\n]")
 _LONE_CR = re.compile(rb"\r[^\n]")  # these two are faster than counting the pairs
 _LONE_LF = re.compile(rb"\n(?<!\r\n)")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class LineBuffer:
@@ -130,6 +136,51 @@ class LineBuffer:
             return False
         self._skipped_bytes = None
         return True
+
+
+class ReplyLines:
+    """Bytes of a server in, its lines out: what the parsers of replies build on."""
+
+    def __init__(self) -> None:
+        self._inbox = bytearray()
+        self._searched = 0  # no line end before this index
+
+    def receive(self, data: bytes) -> None:
+        self._inbox += data
+
+    def _take_line(self) -> bytes | None:
+        """The next line without its CRLF, or None until it is there. Raises `PeerError` for a bad or long one."""
+        inbox = self._inbox
+        end = inbox.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(inbox)
+            if len(inbox) > MAX_RECEIVED_LINE_BYTES:
+                raise nonsense(f"a reply line of more than {MAX_RECEIVED_LINE_BYTES} bytes: {shown(bytes(inbox))}")
+            return None
+        line = bytes(inbox[:end])
+        del inbox[: end + 1]
+        self._searched = 0
+        if not line.endswith(b"\r"):  # RFC 5321 §2.3.8 and RFC 1939 §3: only CRLF ends a line
+            raise nonsense(f"a line that ends without CR: {shown(line)}")
+        if len(line) > MAX_RECEIVED_LINE_BYTES:
+            raise nonsense(f"a reply line of more than {MAX_RECEIVED_LINE_BYTES} bytes: {shown(line)}")
+        return line[:-1]
+
+
+def nonsense(text: str) -> PeerError:
+    """A server broke the protocol; another time it may not."""
+    return PeerError(Status(451, "4.5.0", text))  # RFC 3463 §3.6
+
+
+def printable(raw: bytes) -> str:
+    """What a server wrote as text, without control characters."""
+    return _UNPRINTABLE.sub("?", raw.decode("utf-8", "replace").replace("\t", " "))
+
+
+def shown(line: bytes) -> str:
+    """The beginning of a line, safe to print."""
+    text = printable(line[:80].strip())
+    return f"{text!r}…" if len(line) > 80 else repr(text)
 
 
 class TextCheck:

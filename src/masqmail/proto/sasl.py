@@ -16,15 +16,22 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from masqmail.mail.status import Status
+from masqmail.proto.bearer import OauthBearerClient, XOauth2Client
 from masqmail.proto.errors import PeerError
+from masqmail.proto.scram import ScramClient
 
 PLAIN = "PLAIN"  # RFC 4616
 LOGIN = "LOGIN"  # never a standard, spoken everywhere
 CRAM_MD5 = "CRAM-MD5"  # RFC 2195
+SCRAM_SHA_256 = "SCRAM-SHA-256"  # RFC 7677
+SCRAM_SHA_1 = "SCRAM-SHA-1"  # RFC 5802
+OAUTHBEARER = "OAUTHBEARER"  # RFC 7628
+XOAUTH2 = "XOAUTH2"  # its forerunner
 
 _BAD_BASE64 = Status(501, "5.5.2", "The response is not valid base64")  # RFC 4954 §4
 _BAD_RESPONSE = Status(501, "5.5.2", "The response does not fit the mechanism")
@@ -92,7 +99,13 @@ def decode_initial(data: bytes) -> bytes:
 
 
 class ClientMechanism(Protocol):
-    """One log-in. Raises `PeerError` when the server asks for more than the mechanism has to say."""
+    """One log-in. Raises `PeerError` when the server asks for more than the mechanism has to say.
+
+    While `may_end` is false a success is not to be believed: the server still has to prove itself.
+    """
+
+    @property
+    def may_end(self) -> bool: ...
 
     def initial(self) -> bytes | None:
         """What goes along with the AUTH command, if the mechanism lets the client begin."""
@@ -102,6 +115,8 @@ class ClientMechanism(Protocol):
 
 class PlainClient:
     """RFC 4616: everything in one message."""
+
+    may_end = True
 
     def __init__(self, credentials: Credentials) -> None:
         self._message = f"\0{credentials.username}\0{credentials.password.reveal()}".encode()
@@ -115,6 +130,8 @@ class PlainClient:
 
 class LoginClient:
     """User name, then password. The challenges say which, but differ between servers; the order does not."""
+
+    may_end = True
 
     def __init__(self, credentials: Credentials) -> None:
         self._answers = [credentials.password.reveal().encode(), credentials.username.encode()]
@@ -131,6 +148,8 @@ class LoginClient:
 class CramMd5Client:
     """RFC 2195: a keyed hash of the server's challenge. The password itself does not travel."""
 
+    may_end = True
+
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
@@ -142,12 +161,19 @@ class CramMd5Client:
         return f"{self._credentials.username} {hmac.new(key, challenge, 'md5').hexdigest()}".encode()
 
 
-#: What we speak, the one we like best first. Under TLS PLAIN is as safe as CRAM-MD5, and works more often.
-CLIENT_MECHANISMS: dict[str, type[PlainClient] | type[LoginClient] | type[CramMd5Client]] = {
+#: What we speak, the one we like best first. Under TLS PLAIN is as safe as the others, and works more often.
+CLIENT_MECHANISMS: dict[str, Callable[[Credentials], ClientMechanism]] = {
     PLAIN: PlainClient,
     LOGIN: LoginClient,
+    SCRAM_SHA_256: lambda who: ScramClient("sha256", who.username, who.password.reveal()),
+    SCRAM_SHA_1: lambda who: ScramClient("sha1", who.username, who.password.reveal()),
     CRAM_MD5: CramMd5Client,
+    OAUTHBEARER: lambda who: OauthBearerClient(who.username, who.password.reveal()),
+    XOAUTH2: lambda who: XOauth2Client(who.username, who.password.reveal()),
 }
+
+#: Those that show a token in place of the password. They are for who has one, and says so.
+TOKEN_MECHANISMS = frozenset({OAUTHBEARER, XOAUTH2})
 
 
 def client_mechanism(name: str, credentials: Credentials) -> ClientMechanism:

@@ -33,6 +33,8 @@ class Account:
     `mechanisms` are the ways to log in, the best first; empty stands for all that are safe. `clear_password` lets
     the password travel without TLS. `keep` True leaves mail on the server, False deletes what was taken, a duration
     deletes it when it was taken so long ago. Bigger messages than `max_size` bytes stay. `max_messages` of 0 is all.
+    `domains` are those whose mail is asked for, where that is how it goes (ODMR, ETRN). Without a user name nobody
+    logs in (ETRN).
     `time_scale` stretches every time-out for slow links.
     """
 
@@ -45,6 +47,7 @@ class Account:
     mechanisms: tuple[str, ...] = ()
     clear_password: bool = False
     folders: tuple[str, ...] = ("INBOX",)
+    domains: tuple[str, ...] = ()
     keep: bool | timedelta = False
     max_size: int | None = None
     max_messages: int = 0

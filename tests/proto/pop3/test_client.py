@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from masqmail.mail.outcome import Culprit
 from masqmail.proto.errors import PeerError, UsageError
+from masqmail.proto.lines import MAX_RECEIVED_LINE_BYTES as MAX_LINE_BYTES
 from masqmail.proto.pop3.client import Client
-from masqmail.proto.pop3.reply import MAX_LINE_BYTES, MAX_LISTED_LINES
+from masqmail.proto.pop3.reply import MAX_LISTED_LINES
 from masqmail.proto.pop3.session import (
     REPLY_TIMES,
     ClientOptions,
@@ -37,6 +38,7 @@ HELLO = b"+OK Welcome " + TIMESTAMP
 PLAIN = base64.b64encode(b"\0ann\0sesame")
 APOP = b"APOP ann " + md5(TIMESTAMP + b"sesame").hexdigest().encode()
 PASS = [b"USER ann", b"PASS sesame"]
+SESSION, LOGIN, NO_TLS = Culprit.SESSION, Culprit.LOGIN, Culprit.TLS
 
 
 def capa(*lines: bytes) -> bytes:
@@ -127,9 +129,46 @@ def test_it_logs_in(options: ClientOptions, answers: list[bytes], said: list[byt
     assert found.end == Ready()
 
 
+def test_scram_lets_the_server_prove_itself() -> None:
+    """The example of RFC 7677 §3, whose nonce is not ours: so only the shape is compared."""
+    client = Client(replace(TLS, ways=("SCRAM-SHA-256", "PLAIN")))
+    client.receive(b"+OK\r\n" + capa(b"SASL SCRAM-SHA-256 PLAIN") + b"\r\n")
+    assert client.next_event() is None
+    said = client.data_to_send().split(b"\r\n")[-2]
+    verb, name, initial = said.split(b" ")
+    assert (verb, name) == (b"AUTH", b"SCRAM-SHA-256")
+    nonce = base64.b64decode(initial).rpartition(b"r=")[2]
+    challenge = base64.b64encode(b"r=" + nonce + b"x,s=c2FsdA==,i=1")
+    client.receive(b"+ " + challenge + b"\r\n")
+    assert client.next_event() is None
+    assert base64.b64decode(client.data_to_send()).startswith(b"c=biws,r=" + nonce + b"x,p=")
+    client.receive(b"+OK Welcome\r\n")
+    assert client.next_event() == Ended(
+        LOGIN, "spoiled the login: a welcome from a server that has not proved to know the password"
+    )
+
+
+@pytest.mark.parametrize("way", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_token_that_is_refused_gets_its_reason(way: str) -> None:
+    token = replace(TLS, ways=(way,))
+    found = talk(
+        token, b"+OK", capa(b"SASL PLAIN " + way.encode()), b"+ eyJzdGF0dXMiOiI0MDEifQ==", b"-ERR [AUTH] expired"
+    )
+    assert found.said[-1] in (b"AQ==", b"")
+    assert b"\x01auth=Bearer sesame\x01" in base64.b64decode(found.said[1].split(b" ")[2])
+    assert found.end == Ended(LOGIN, "refused the login of ann: [AUTH] expired")
+
+
+def test_a_token_is_shown_only_to_who_may_have_one() -> None:
+    offers = capa(b"SASL XOAUTH2 OAUTHBEARER")
+    found = talk(TLS, b"+OK", offers)
+    assert found.said == [b"CAPA"]
+    assert found.end == Ended(LOGIN, "offers no login that we can use (offered: XOAUTH2 OAUTHBEARER)")
+
+
 # --- and not
 
-SESSION, LOGIN, NO_TLS = Culprit.SESSION, Culprit.LOGIN, Culprit.TLS
+
 UP_TO_PASS = [b"+OK", b"-ERR", b"+OK"]
 
 BAD: list[tuple[ClientOptions, list[bytes], Culprit, str]] = [
@@ -190,7 +229,7 @@ BAD: list[tuple[ClientOptions, list[bytes], Culprit, str]] = [
     ),
     (
         replace(CLEAR, ways=("CRAM-MD5",)),
-        [b"+OK", capa(b"SASL CRAM-MD5"), b"+ YQ==", b"+ YQ==", b"+ YQ=="],
+        [b"+OK", capa(b"SASL CRAM-MD5"), *[b"+ YQ=="] * 4],
         LOGIN,
         "spoiled the login: a challenge that nobody asked for",
     ),

@@ -17,6 +17,10 @@ class Capabilities:
         return "STLS" in self.words  # RFC 2595 §4
 
     @property
+    def pipelining(self) -> bool:
+        return "PIPELINING" in self.words  # RFC 2449 §6.6
+
+    @property
     def user(self) -> bool:
         """Whether USER and PASS are worth a try: they are announced, or nothing else is."""
         return "USER" in self.words or not self.sasl

@@ -1,4 +1,4 @@
-"""The client's side of a POP3 session: greeting, CAPA, STLS, log-in, QUIT.
+"""The client's side of a POP3 session: greeting, CAPA, STLS, log-in, commands, QUIT.
 
 RFC 1939, RFC 2449, RFC 2595, RFC 5034. The machine is pulled: bytes go in with `receive`, meaning comes out of
 `next_event`, bytes for the server out of `data_to_send`.
@@ -19,8 +19,9 @@ RFC 1939, RFC 2449, RFC 2595, RFC 5034. The machine is pulled: bytes go in with 
 >>> client.next_event()
 Ready()
 
-Each command waits for its reply here, because the next one depends on it. Texts about the server are written to
-stand behind its name: "pop.example refused the login of ann: Who?".
+Up to the log-in each command waits for its reply, because the next one depends on it. Then whatever `transaction`
+knows can be asked for, as long as it `may_ask`. Texts about the server are written to stand behind its name:
+"pop.example refused the login of ann: Who?".
 """
 
 from collections import deque
@@ -29,11 +30,13 @@ from typing import assert_never
 
 from masqmail.mail.outcome import Culprit
 from masqmail.proto.errors import PeerError, UsageError
+from masqmail.proto.lines import nonsense
 from masqmail.proto.pop3.apop import Weak, challenge_of
 from masqmail.proto.pop3.capability import Capabilities, parse_capabilities
 from masqmail.proto.pop3.login import APOP, CLEAR_WAYS, PROTECTED_WAYS, Login, is_for_now
-from masqmail.proto.pop3.reply import Kind, Reply, ReplyParser, nonsense
+from masqmail.proto.pop3.reply import Kind, Reply, ReplyParser
 from masqmail.proto.pop3.session import (
+    DELETING_TIME,
     REPLY_TIMES,
     ClientOptions,
     Ended,
@@ -44,6 +47,7 @@ from masqmail.proto.pop3.session import (
     Stls,
     TlsWanted,
 )
+from masqmail.proto.pop3.transaction import Command, Transaction, Verb
 
 
 class Client:
@@ -60,6 +64,8 @@ class Client:
         self._events: deque[Event] = deque()
         self._challenge: bytes | Weak | None = None
         self._login: Login | None = None
+        self._transaction = Transaction(self._parser, pipelining=False)
+        self._deletes = False
 
     # bytes in, events out
 
@@ -71,6 +77,8 @@ class Client:
         while not self._events:
             if self.phase in (Phase.TLS, Phase.CLOSED):
                 return None
+            if not self._transaction.is_idle:
+                return self._transaction.next_answer()
             if self._is_listing:
                 if (listing := self._parser.next_listing()) is None:
                     return None
@@ -101,12 +109,46 @@ class Client:
 
     @property
     def reply_time(self) -> timedelta | None:
-        """How long the reply that is due may take, from when its command left; None when none is due."""
-        return REPLY_TIMES.get(self.phase)
+        """How long the server may take now: for its reply, or for the next piece of a text; None when none is due."""
+        if self.phase is Phase.READY:
+            return self._transaction.answer_time
+        return DELETING_TIME if self.phase is Phase.QUIT and self._deletes else REPLY_TIMES.get(self.phase)
+
+    @property
+    def doing(self) -> str:
+        """What the server is busy with, for people."""
+        return self._transaction.doing or self.phase.value
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether one more command may leave now: see `Transaction`."""
+        return self.phase is Phase.READY and self._transaction.may_ask
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether we are logged in, and every command was answered."""
+        return self.phase is Phase.READY and self._transaction.is_idle
+
+    @property
+    def pipelines(self) -> bool:
+        """Whether commands need not wait for the replies to those before them. It may be set to false."""
+        return self._transaction.pipelining
+
+    @pipelines.setter
+    def pipelines(self, value: bool) -> None:
+        self._transaction.pipelining = value and self._options.pipelining and self.offered.pipelining
+
+    def ask(self, command: Command, expected_bytes: int = 0) -> None:
+        """Asks for something, of which about so many bytes will come. Only when it `may_ask`."""
+        if self.phase is not Phase.READY:
+            raise UsageError("nothing can be asked for now")
+        self._transaction.ask(command, expected_bytes)
+        self._deletes |= command.verb is Verb.DELE
+        self._outbox += bytes(command)
 
     def quit(self) -> None:
         """Says QUIT. Only when we are logged in and nothing is under way."""
-        if self.phase is not Phase.READY:
+        if not self.is_idle:
             raise UsageError("QUIT is for idle sessions")
         self._say(Phase.QUIT, b"QUIT\r\n")
 
@@ -206,12 +248,9 @@ class Client:
                 try:
                     self._say(Phase.LOGIN, login.answer(reply))
                 except PeerError as error:
-                    self._end(Culprit.LOGIN, f"spoiled the login: {error.status.text}")
-            case Kind.OK if (command := login.go_on()) is not None:
-                self._say(Phase.LOGIN, command)
+                    self._spoil(error)
             case Kind.OK:
-                self.phase = Phase.READY
-                self._events.append(Ready())
+                self._receive_welcome(login)
             case Kind.ERR if login.may_go_on(reply):
                 self._try_next_way(login, ())
             case Kind.ERR if is_for_now(reply):
@@ -220,6 +259,23 @@ class Client:
                 self._end(Culprit.LOGIN, f"refused the login of {login.username}: {reply}")
             case _:
                 assert_never(reply.kind)
+
+    def _receive_welcome(self, login: Login) -> None:
+        """A +OK: to a name that was the first half, or to the whole log-in."""
+        try:
+            command = login.go_on()
+        except PeerError as error:
+            self._spoil(error)
+            return
+        if command is not None:
+            self._say(Phase.LOGIN, command)
+            return
+        self.phase = Phase.READY
+        self.pipelines = True
+        self._events.append(Ready())
+
+    def _spoil(self, error: PeerError) -> None:
+        self._end(Culprit.LOGIN, f"spoiled the login: {error.status.text}")
 
     def _say(self, phase: Phase, command: bytes) -> None:
         self.phase = phase

@@ -6,21 +6,22 @@ USER with PASS and APOP are RFC 1939 §7, AUTH is RFC 5034.
 from collections.abc import Sequence
 
 from masqmail.proto import sasl
+from masqmail.proto.lines import nonsense
 from masqmail.proto.pop3.apop import Weak, digest
 from masqmail.proto.pop3.capability import Capabilities
-from masqmail.proto.pop3.reply import Reply, nonsense
+from masqmail.proto.pop3.reply import Reply
 
 MAX_COMMAND_BYTES = 255  # RFC 2449 §4; a longer initial response waits for its challenge, RFC 5034 §4
 
-MAX_CHALLENGES = 2  # LOGIN has two; the others have one at most
+MAX_CHALLENGES = 3  # SCRAM's two, and an empty one before them
 
 USER = "USER"
 APOP = "APOP"
 
 #: Every way to log in, the best one first. Under TLS the plain ones are as safe as any, and work more often.
-PROTECTED_WAYS = (sasl.PLAIN, USER, sasl.LOGIN, sasl.CRAM_MD5, APOP)
+PROTECTED_WAYS = (sasl.PLAIN, USER, sasl.LOGIN, sasl.SCRAM_SHA_256, sasl.SCRAM_SHA_1, sasl.CRAM_MD5, APOP)
 #: The same without TLS.
-CLEAR_WAYS = (sasl.CRAM_MD5, APOP, sasl.PLAIN, USER, sasl.LOGIN)
+CLEAR_WAYS = (sasl.SCRAM_SHA_256, sasl.SCRAM_SHA_1, sasl.CRAM_MD5, APOP, sasl.PLAIN, USER, sasl.LOGIN)
 
 #: Response codes that say that it is not for the name or password, RFC 2449 §8.1.1 and RFC 3206 §4.
 _NOT_NOW = ("IN-USE", "LOGIN-DELAY", "SYS")
@@ -78,7 +79,9 @@ class Login:
         return self._begin_sasl(way)
 
     def go_on(self) -> bytes | None:
-        """What follows a +OK; None when that was the welcome."""
+        """What follows a +OK; None when that was the welcome. Raises `PeerError` for one not to be believed."""
+        if self._mechanism is not None and not self._mechanism.may_end:
+            raise nonsense("a welcome from a server that has not proved to know the password")
         if not self._awaits_user:
             return None
         self._awaits_user, self._has_proved = False, True

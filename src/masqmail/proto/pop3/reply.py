@@ -11,15 +11,14 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from masqmail.mail.status import Status
-from masqmail.proto.errors import PeerError
+from masqmail.proto.lines import ReplyLines, nonsense, printable, shown
 
-MAX_LINE_BYTES = 4096  # real servers write more than the 512 they may, RFC 2449 §4
 MAX_LISTED_LINES = 256  # ours, for listings that are kept whole: the longest CAPA seen has about twenty
 
 _LINE = re.compile(rb"(\+OK|-ERR|\+)(?: (.*))?", re.DOTALL)
+_END = b".\r\n"  # in the place of a line
+_CRLF_AND_END = b"\r\n" + _END
 _CODE = re.compile(r"\[([^\[\]\s]{1,64})\] ?(.*)", re.DOTALL)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Kind(Enum):
@@ -44,19 +43,18 @@ class Reply:
         return shown.strip() or self.kind.value.decode()
 
 
-class ReplyParser:
+class ReplyParser(ReplyLines):
     """Bytes in, replies out; the same replies in whatever slices the bytes come.
 
-    Only who asked knows whether a listing follows a reply: `next_listing` then has its lines.
+    Only who asked knows whether more follows a reply: `next_listing` has the lines of a short listing, `next_text`
+    any text, piece by piece.
     """
 
     def __init__(self) -> None:
-        self._inbox = bytearray()
-        self._searched = 0  # no line end before this index
+        super().__init__()
         self._listed: list[bytes] = []
-
-    def receive(self, data: bytes) -> None:
-        self._inbox += data
+        self._at_line_start = False  # of the text
+        self._at_end = False  # of the text
 
     @property
     def pending(self) -> bool:
@@ -70,9 +68,9 @@ class ReplyParser:
             return None
         match = _LINE.fullmatch(line)
         if match is None:
-            raise nonsense(f"not a POP3 reply: {_show(line)}")
+            raise nonsense(f"not a POP3 reply: {shown(line)}")
         raw = match[2] or b""
-        kind, text = Kind(match[1]), _text(raw)
+        kind, text = Kind(match[1]), printable(raw)
         found = _CODE.fullmatch(text) if kind is not Kind.CHALLENGE else None
         return Reply(kind, found[2], found[1].upper(), raw) if found else Reply(kind, text, "", raw)
 
@@ -87,35 +85,37 @@ class ReplyParser:
                 raise nonsense(f"a listing of more than {MAX_LISTED_LINES} lines")
         return None
 
-    def _take_line(self) -> bytes | None:
-        """The next line without its CRLF."""
+    def begin_text(self) -> None:
+        """Lines up to a dot follow."""
+        self._at_line_start, self._at_end = True, False
+
+    def next_text(self) -> bytes | None:
+        """The next piece of a text with its dots undone (RFC 1939 §3), or None until there is one.
+
+        `b""` says that the text is over. Lines may have any length, pieces begin and end anywhere.
+        """
         inbox = self._inbox
-        end = inbox.find(b"\n", self._searched)
-        if end < 0:
-            self._searched = len(inbox)
-            if len(inbox) > MAX_LINE_BYTES:
-                raise nonsense(f"a line of more than {MAX_LINE_BYTES} bytes: {_show(bytes(inbox))}")
+        if self._at_end:
+            self._at_end = False
+            return b""
+        if self._at_line_start and _END.startswith(inbox[: len(_END)]):
+            if len(inbox) < len(_END):
+                return None  # it may become one
+            del inbox[: len(_END)]
+            return b""
+        end = inbox.find(_CRLF_AND_END)
+        self._at_end = end >= 0
+        stop = end + 2 if self._at_end else len(inbox) - _length_of_begun_end(inbox)
+        if not stop:
             return None
-        line = bytes(inbox[:end])
-        del inbox[: end + 1]
-        self._searched = 0
-        if not line.endswith(b"\r"):  # RFC 1939 §3: CRLF ends a line
-            raise nonsense(f"a line that ends without CR: {_show(line)}")
-        if len(line) > MAX_LINE_BYTES:
-            raise nonsense(f"a line of more than {MAX_LINE_BYTES} bytes: {_show(line)}")
-        return line[:-1]
+        text = bytes(inbox[:stop])
+        del inbox[: stop + len(_END) if self._at_end else stop]
+        if self._at_line_start and text.startswith(b"."):
+            text = text[1:]
+        self._at_line_start = False
+        return text.replace(b"\r\n.", b"\r\n")
 
 
-def nonsense(text: str) -> PeerError:
-    """The server broke the protocol; another time it may not."""
-    return PeerError(Status(451, "4.5.0", text))  # RFC 3463 §3.6
-
-
-def _text(raw: bytes) -> str:
-    return _UNPRINTABLE.sub("?", raw.decode("utf-8", "replace").replace("\t", " "))
-
-
-def _show(line: bytes) -> str:
-    """The beginning of a line, safe to print."""
-    text = _text(line[:80].strip())
-    return f"{text!r}…" if len(line) > 80 else repr(text)
+def _length_of_begun_end(inbox: bytearray) -> int:
+    """How many of the last bytes may be the beginning of the end of a text."""
+    return next((size for size in (4, 3, 2, 1) if inbox.endswith(_CRLF_AND_END[:size])), 0)

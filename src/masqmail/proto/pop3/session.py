@@ -9,6 +9,7 @@ from enum import Enum
 
 from masqmail.mail.outcome import Culprit
 from masqmail.proto import sasl
+from masqmail.proto.pop3.transaction import Answer
 
 
 class Stls(Enum):
@@ -43,13 +44,17 @@ REPLY_TIMES: dict[Phase, timedelta] = {
     Phase.QUIT: timedelta(seconds=10),  # nothing depends on it
 }
 
+#: How long QUIT may take where the server deletes what it was told to.
+DELETING_TIME = 2 * _MINUTE
+
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """How to speak to a server.
 
     `tls_is_on` says that TLS began with the connection. Nothing about the password travels without TLS unless
-    `clear_password`. `ways` may be used to log in, in this order; empty stands for all, the best first.
+    `clear_password`. `ways` may be used to log in, in this order; empty stands for all, the best first. With
+    `pipelining` off every command waits for its reply.
     """
 
     credentials: sasl.Credentials
@@ -57,6 +62,7 @@ class ClientOptions:
     tls_is_on: bool = False
     ways: tuple[str, ...] = ()
     clear_password: bool = False
+    pipelining: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +93,4 @@ class Quitted:
     is_ok: bool = True
 
 
-Event = TlsWanted | Ready | Ended | Quitted
+Event = TlsWanted | Ready | Ended | Quitted | Answer

@@ -1,7 +1,7 @@
 """A program in place of a connection: we speak to its standard input and output, as over `ssh shore nc localhost 25`.
 
-No shell; it runs as the daemon's own user, with its environment. What it writes to its standard error goes into the
-log, within bounds. It lives as long as the connection, and is ended when it does not end by itself.
+No shell; it runs as the daemon's own user, with its environment. What it writes to its standard error is passed on,
+within bounds. It lives as long as the connection, and is ended when it does not end by itself.
 """
 
 import asyncio
@@ -9,29 +9,31 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import anyio
 import anyio.to_thread
 
-from masqmail.delivery.program import signal_name, tidy
 from masqmail.net import stream as net_stream
+from masqmail.net.complaints import signal_name, tidy
 from masqmail.net.errors import ConnectFailure
 from masqmail.net.stream import Stream
-from masqmail.system import events
 
 #: How long it may go on when the connection was closed in peace, or was lost; and after SIGTERM.
 PEACE_SECONDS = 5.0
 LOSS_SECONDS = 1.0
 GRACE_SECONDS = 2.0
 
-MAX_LINES = 50  # that one connection writes into the log
+MAX_LINES = 50  # that are passed on of one connection
 _MAX_LINE_BYTES = 1024
 
+#: Called with the program's name and a line that it wrote to its standard error.
+Listener = Callable[[str, str], None]
 
-async def open_wrapped(command: Sequence[str], next_hop: str) -> tuple[Stream, socket.socket, "Wrapper"]:
+
+async def open_wrapped(command: Sequence[str], said: Listener) -> tuple[Stream, socket.socket, "Wrapper"]:
     """Starts a program to speak to. The socket belongs to the stream; who called must `end` the program.
 
     Raises `ConnectFailure` when it cannot be started.
@@ -39,7 +41,7 @@ async def open_wrapped(command: Sequence[str], next_hop: str) -> tuple[Stream, s
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            wrapper = await Wrapper.start(command, theirs, next_hop)
+            wrapper = await Wrapper.start(command, theirs, said)
     except BaseException:
         ours.close()
         raise
@@ -54,12 +56,12 @@ async def open_wrapped(command: Sequence[str], next_hop: str) -> tuple[Stream, s
 class Wrapper:
     """One running program. `verdict` says how it ended, where that was its own doing and no success."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", complaints: int, pidfd: int, next_hop: str) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", complaints: int, pidfd: int, said: Listener) -> None:
         self.verdict = ""
         self._process = process
         self._complaints = complaints
         self._pidfd = pidfd
-        self._next_hop = next_hop
+        self._said = said
         self._name = os.path.basename(os.fsdecode(process.args[0]))  # type: ignore[index,arg-type]
         self._loop = asyncio.get_running_loop()
         self._ended = anyio.Event()
@@ -70,14 +72,14 @@ class Wrapper:
         self._loop.add_reader(pidfd, self._see_end)
 
     @classmethod
-    async def start(cls, command: Sequence[str], channel: socket.socket, next_hop: str) -> "Wrapper":
+    async def start(cls, command: Sequence[str], channel: socket.socket, said: Listener) -> "Wrapper":
         """Raises `ConnectFailure`."""
         complaints, theirs = os.pipe()
         process: subprocess.Popen[bytes] | None = None
         try:
             process = await anyio.to_thread.run_sync(partial(_start, tuple(command), channel.fileno(), theirs))
             os.set_blocking(complaints, False)
-            return cls(process, complaints, os.pidfd_open(process.pid), next_hop)
+            return cls(process, complaints, os.pidfd_open(process.pid), said)
         except BaseException as error:
             os.close(complaints)
             if process is not None:
@@ -136,7 +138,7 @@ class Wrapper:
         self._last_line = line
         self._lines += 1
         if self._lines <= MAX_LINES:
-            events.emit(events.PROGRAM_SAID, program=self._name, next_hop=self._next_hop, line=line)
+            self._said(self._name, line)
 
 
 def _start(command: tuple[str, ...], channel: int, complaints: int) -> "subprocess.Popen[bytes]":

@@ -1,4 +1,4 @@
-"""A log-in to a POP3 account over real connections on loopback, and everything that can go wrong with it."""
+"""A session with a POP3 server over real connections on loopback, and everything that can go wrong with it."""
 
 import ssl
 import sys
@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from masqmail.delivery.connect import Memory, Options, TlsMode
-from masqmail.delivery.popbefore import LoginFailure, Visit, log_in
+from masqmail.mail.outcome import Culprit
+from masqmail.net.session import TlsMemory, TlsMode
 from masqmail.proto.sasl import Credentials, Secret
+from masqmail.retrieval.account import Account, FetchFailure
+from masqmail.retrieval.pop3session import Visit, log_in
 from masqmail.settings import HostPort
 from masqmail.system import events
 from support.popserver import PopServer
@@ -20,7 +22,10 @@ from support.scripted_server import DROP, Listener, listening
 pytestmark = pytest.mark.anyio
 
 ANN = Credentials("ann", Secret("sesame"))
-CLEAR = Options(None, tls=TlsMode.NONE, credentials=ANN, clear_password=True, mechanisms=("USER",))
+NOWHERE = HostPort("nowhere.invalid", 110)
+CLEAR = Account(
+    name="ann", server=NOWHERE, credentials=ANN, tls=TlsMode.NONE, clear_password=True, mechanisms=("USER",)
+)
 SECURE = replace(CLEAR, tls=TlsMode.STARTTLS, clear_password=False)
 
 
@@ -29,15 +34,15 @@ def answering(**replies: str) -> PopServer:
     return PopServer(policy=lambda step, _: replies.get(step.lower()), capabilities=("USER", "STLS"))
 
 
-async def visit(listener: Listener, options: Options = CLEAR) -> list[str]:
+async def visit(listener: Listener, account: Account = CLEAR) -> list[str]:
     """What the server was told in a log-in that went well."""
-    await log_in(listener.address, options, Memory())
+    await log_in(replace(account, server=listener.address), TlsMemory())
     return listener.servers[-1].commands
 
 
-async def failure(listener: Listener, options: Options = CLEAR) -> LoginFailure:
-    with pytest.raises(LoginFailure) as caught:
-        await log_in(listener.address, options, Memory())
+async def failure(listener: Listener, account: Account = CLEAR) -> FetchFailure:
+    with pytest.raises(FetchFailure) as caught:
+        await log_in(replace(account, server=listener.address), TlsMemory())
     return caught.value
 
 
@@ -48,7 +53,9 @@ async def test_it_logs_in_and_says_goodbye() -> None:
 
 async def test_it_tells_where_it_went_and_from_which_address() -> None:
     async with listening(answering) as listener:
-        assert await log_in(listener.address, CLEAR, Memory()) == Visit(listener.address, "127.0.0.1")
+        assert await log_in(replace(CLEAR, server=listener.address), TlsMemory()) == Visit(
+            listener.address, "127.0.0.1"
+        )
 
 
 async def test_answers_may_come_byte_by_byte() -> None:
@@ -80,14 +87,14 @@ async def test_a_failure_says_why_and_whether_the_password_is_to_blame(
     async with listening(lambda: answering(**{step: reply})) as listener:
         found = await failure(listener)
     assert str(found) == f"{listener.address}{'' if reason.startswith(':') else ' '}{reason}"
-    assert found.is_refused is is_refused
+    assert (found.culprit is Culprit.LOGIN) is is_refused
 
 
 async def test_a_server_that_is_not_there() -> None:
     nobody = HostPort("127.0.0.1", free_port())
-    with pytest.raises(LoginFailure, match="connection refused") as caught:
-        await log_in(nobody, CLEAR, Memory())
-    assert not caught.value.is_refused
+    with pytest.raises(FetchFailure, match="connection refused") as caught:
+        await log_in(replace(CLEAR, server=nobody), TlsMemory())
+    assert caught.value.culprit is Culprit.CONNECTION
 
 
 async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
@@ -119,19 +126,19 @@ for line in sys.stdin:
 
 
 async def test_a_wrapper_is_spoken_to_in_place_of_the_server() -> None:
-    options = replace(CLEAR, wrapper=(sys.executable, "-c", SERVER))
-    assert await log_in(HostPort("nowhere.invalid", 110), options, Memory()) is None
+    account = replace(CLEAR, wrapper=(sys.executable, "-c", SERVER))
+    assert await log_in(account, TlsMemory()) is None
 
 
 async def test_a_wrapper_that_fails_has_its_say() -> None:
     words = "import sys; sys.exit('no route to shore')"
-    with pytest.raises(LoginFailure, match=r"ended with exit code 1: no route to shore$"):
-        await log_in(HostPort("pop.test", 110), replace(CLEAR, wrapper=(sys.executable, "-c", words)), Memory())
+    with pytest.raises(FetchFailure, match=r"ended with exit code 1: no route to shore$"):
+        await log_in(replace(CLEAR, wrapper=(sys.executable, "-c", words)), TlsMemory())
 
 
 async def test_a_wrapper_that_cannot_be_run_says_so() -> None:
-    with pytest.raises(LoginFailure, match="cannot run /nowhere/nc: No such file or directory"):
-        await log_in(HostPort("pop.test", 110), replace(CLEAR, wrapper=("/nowhere/nc",)), Memory())
+    with pytest.raises(FetchFailure, match="cannot run /nowhere/nc: No such file or directory"):
+        await log_in(replace(CLEAR, wrapper=("/nowhere/nc",)), TlsMemory())
 
 
 # --- TLS
@@ -163,16 +170,16 @@ async def test_stls_is_verified_before_anybody_logs_in(server_tls: ssl.SSLContex
 
 
 async def test_implicit_tls_comes_before_the_greeting(server_tls: ssl.SSLContext, ca_file: Path) -> None:
-    options = replace(SECURE, tls=TlsMode.IMPLICIT, tls_ca=ca_file)
+    account = replace(SECURE, tls=TlsMode.IMPLICIT, tls_ca=ca_file)
     async with listening(answering, tls=server_tls, implicit_tls=True) as listener:
-        assert await visit(listener, options) == ["CAPA", "USER ann", "PASS sesame", "QUIT"]
+        assert await visit(listener, account) == ["CAPA", "USER ann", "PASS sesame", "QUIT"]
 
 
 @pytest.mark.parametrize("mode", [TlsMode.STARTTLS, TlsMode.IMPLICIT])
 async def test_a_server_nobody_vouches_for_gets_no_password(server_tls: ssl.SSLContext, mode: TlsMode) -> None:
     async with listening(answering, tls=server_tls, implicit_tls=mode is TlsMode.IMPLICIT) as listener:
         found = await failure(listener, replace(SECURE, tls=mode))
-    assert "certificate" in str(found) and not found.is_refused
+    assert "certificate" in str(found) and found.culprit is Culprit.TLS
     assert all("ann" not in command for server in listener.servers for command in server.commands)
 
 
