@@ -24,10 +24,11 @@ from pathlib import Path
 from masqmail.mail.address import show_path
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.status import OK, RECIPIENT_OK, SENDER_OK, Status
-from masqmail.proto.smtp.command import Mail, Rcpt
+from masqmail.proto.smtp.command import Atrn, Etrn, Mail, Rcpt
 from masqmail.proto.smtp.replies import AUTHENTICATED, LOGIN_FAILED
 from masqmail.proto.smtp.server import Server
 from masqmail.proto.smtp.session import Authenticate, Begin, Body, Close, Discard, End, Event, Offers, StartTls
+from masqmail.proto.smtp.turn import TURNING
 
 FOLDER = Path(__file__).parent.parent / "dialogues"
 _REPEATED = re.compile(r"\{(.)\*(\d+)\}")
@@ -42,8 +43,10 @@ class Settings:
     starttls: bool = False
     auth: bool = False
     xsubmit: bool = False
+    atrn: bool = False
+    etrn: bool = False
     logins: dict[str, str] = field(default_factory=dict)  # % login NAME PASSWORD
-    refused: dict[str, Status] = field(default_factory=dict)  # % refuse ADDRESS|begin|end CODE ENHANCED TEXT
+    refused: dict[str, Status] = field(default_factory=dict)  # % refuse ADDRESS|DOMAIN|begin|end CODE ENHANCED TEXT
     modes: tuple[str, ...] = ("written", "bytes", "pipelined")
 
     def read(self, line: str) -> None:
@@ -58,6 +61,10 @@ class Settings:
                 self.auth = True
             case ["xsubmit"]:
                 self.xsubmit = True
+            case ["atrn"]:
+                self.atrn = True
+            case ["etrn"]:
+                self.etrn = True
             case ["login", name, password]:
                 self.logins[name] = password
             case ["refuse", what, code, enhanced, *text]:
@@ -75,6 +82,8 @@ class Settings:
             starttls=self.starttls,
             auth=self.auth,
             xsubmit=self.xsubmit,
+            atrn=self.atrn,
+            etrn=self.etrn,
         )
 
 
@@ -234,6 +243,10 @@ class Shell:
             case Begin():
                 self._open = Message(show_envelope(event.envelope))
                 return refused.get("begin", OK)
+            case Atrn():
+                return next((refused[domain] for domain in event.domains if domain in refused), TURNING)
+            case Etrn():
+                return refused.get(event.domain, OK)
             case End():
                 assert self._open is not None
                 if "end" not in refused:

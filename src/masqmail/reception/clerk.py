@@ -5,16 +5,17 @@ Time, bytes and the order of things are the business of `conversation`.
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from masqmail.mail.address import show_path
 from masqmail.mail.envelope import Envelope, Notify
 from masqmail.mail.status import LOCAL_ERROR, OK, Status
+from masqmail.net.stream import Stream
 from masqmail.net.tls import TlsInfo
 from masqmail.proto.sasl import Credentials
-from masqmail.proto.smtp.command import Mail, Rcpt
+from masqmail.proto.smtp.command import Etrn, Mail, Rcpt
 from masqmail.proto.smtp.replies import AUTHENTICATED, LOGIN_FAILED
 from masqmail.proto.smtp.session import Begin, Offers
 from masqmail.reception.policy import Policy, Session
@@ -198,6 +199,13 @@ class Clerk:
         delay = FIRST_LOGIN_DELAY_SECONDS * 2 ** (self._failed_logins - 1)
         await self._office.clock.sleep(min(delay, LONGEST_LOGIN_DELAY_SECONDS))
         return LOGIN_FAILED
+
+    async def turn(self, domains: tuple[str, ...], helo_name: str, begin: Callable[[], Stream]) -> Status | None:
+        """Sends the client its mail, on the connection that `begin` gives; or the refusal."""
+        return await self._office.policy.turn(replace(self._session, helo_name=helo_name), domains, begin)
+
+    async def start_queue(self, asked: Etrn) -> Status:
+        return await self._office.policy.start_queue(self._session, asked)
 
     def tls_started(self, tls: TlsInfo | None) -> Offers:
         """Forgets who the client said it is, and says what it is offered now."""

@@ -3,7 +3,7 @@
 Nearly everything happens at once, in the call by which the event loop brings the bytes: no task is woken for a
 command. A message's 250 is given by the call that ends its commit, and the next message is read meanwhile. What
 takes time and is rare is done by the task of the connection as an errand, one at a time, with everything else
-waiting: a login, the start of TLS, a client that does not take its replies.
+waiting: a login, the start of TLS, a client that does not take its replies, one that fetches its mail.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from masqmail.mail.status import LOCAL_ERROR, SHUTTING_DOWN, TIMED_OUT, Status
 from masqmail.net.errors import NetError, StreamTimeout, TlsFailure
 from masqmail.net.stream import Stream
 from masqmail.proto.sasl import Credentials
-from masqmail.proto.smtp.command import Mail, Rcpt
+from masqmail.proto.smtp.command import Atrn, Etrn, Mail, Rcpt
 from masqmail.proto.smtp.replies import LOGIN_UNAVAILABLE
 from masqmail.proto.smtp.server import Server
 from masqmail.proto.smtp.session import (
@@ -32,6 +32,7 @@ from masqmail.proto.smtp.session import (
     StartTls,
     Wait,
 )
+from masqmail.proto.smtp.turn import TURN_IMPOSSIBLE, TURNING
 from masqmail.reception.clerk import Clerk, Commit, Office
 from masqmail.reception.ident import LookUp
 from masqmail.reception.policy import Session
@@ -72,13 +73,14 @@ class Conversation:
         self._is_working = False  # in the midst of `go_on`
         self._is_busy = False  # an errand is under way, or the others have their turn: `go_on` does nothing
         self._errand: asyncio.Future[Errand | None] = self._loop.create_future()  # for the task; None is the end
+        self._has_turned = False  # the connection is another machine's
         self._has_time_anew = False  # the client
         self._silent_parts = 0  # of its time
         self._timer: asyncio.TimerHandle | None = None
         self._look_up: LookUp | None = None  # of the client's user, until its answer has been noted
 
-    async def run(self) -> None:
-        """Raises `NetError` when the connection breaks."""
+    async def run(self) -> bool:
+        """Whether the client has ended the session, and between two messages. Raises `NetError` when it breaks."""
         session = self._session
         events.emit(events.SESSION_STARTED, level=logging.DEBUG, session_id=session.id, client=session.client)
         try:
@@ -92,9 +94,11 @@ class Conversation:
                 await errand()
                 self._is_busy = False
                 self.go_on()
+            return self._server.is_idle
         except StreamTimeout:
             self._server.close(TIMED_OUT)
             self._write()
+            return False
         finally:
             self._end()
             events.emit(
@@ -216,6 +220,10 @@ class Conversation:
                     clerk.discard()
                 case Authenticate():
                     self._send_task(partial(self._log_in, event.credentials))
+                case Atrn():
+                    self._send_task(partial(self._turn, event))
+                case Etrn():
+                    self._send_task(partial(self._start_queue, event))
                 case StartTls():
                     self._send_task(self._start_tls)
                 case Close():
@@ -293,6 +301,35 @@ class Conversation:
         except Exception as error:
             self._clerk.report_fault(error)
             status = LOGIN_UNAVAILABLE
+        self._server.answer(status)
+
+    async def _turn(self, asked: Atrn) -> None:
+        """Sends the client its mail on this connection, or says why not. In the first case it is over then."""
+        self._write()
+        refusal: Status | None = None
+        try:
+            refusal = await self._clerk.turn(asked.domains, self._server.helo_name, self._begin_turn)
+        except Exception as error:
+            self._clerk.report_fault(error)
+        if not self._has_turned:
+            self._server.answer(refusal or TURN_IMPOSSIBLE)
+
+    def _begin_turn(self) -> Stream:
+        """Tells the client, and gives the connection away."""
+        self._has_turned = True
+        self._server.answer(TURNING)
+        self._write()
+        self._stream.watch(None)
+        self._stream.unread(self._server.rest)
+        return self._stream
+
+    async def _start_queue(self, asked: Etrn) -> None:
+        self._write()
+        try:
+            status = await self._clerk.start_queue(asked)
+        except Exception as error:
+            self._clerk.report_fault(error)
+            status = LOCAL_ERROR
         self._server.answer(status)
 
     async def _start_tls(self) -> None:

@@ -62,11 +62,15 @@ class Service:
 
     async def handle(self, stream: Stream) -> None:
         """Serves one client to the end. Raises `NetError` when the connection breaks."""
+        await self.serve(stream)
+
+    async def serve(self, stream: Stream) -> bool:
+        """The same; whether it was the client who ended the session, and between two messages."""
         session = Session(next(self._ids), stream.peer, stream.credentials, stream.tls)
         conversation = Conversation(self, stream, session)
         self._conversations.add(conversation)
         try:
-            await conversation.run()
+            return await conversation.run()
         finally:
             self._conversations.discard(conversation)
             if self.is_stopping and not self._conversations:

@@ -221,6 +221,14 @@ def test_cram_md5_answers_its_challenge() -> None:
     assert response == b"dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw\r\n"
 
 
+def test_who_lets_us_in_without_the_proof_that_belongs_to_it_is_not_believed() -> None:
+    session, command = log_in(b"SCRAM-SHA-256", replace(LOGIN, mechanisms=("SCRAM-SHA-256",)))
+    assert command.startswith(b"AUTH SCRAM-SHA-256 ")
+    session.hear(b"235 welcome\r\n")
+    assert session.ended.culprit is Culprit.LOGIN
+    assert session.ended.reason == "let us in before it had proven who it is: 235 welcome"
+
+
 def test_the_order_of_the_allowed_mechanisms_counts() -> None:
     _, command = log_in(b"PLAIN LOGIN CRAM-MD5", replace(LOGIN, mechanisms=("CRAM-MD5", "PLAIN")))
     assert command == b"AUTH CRAM-MD5\r\n"

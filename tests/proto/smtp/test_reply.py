@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
+from masqmail.proto.lines import MAX_RECEIVED_LINE_BYTES
 from masqmail.proto.smtp import reply as reply_module
-from masqmail.proto.smtp.reply import MAX_RECEIVED_LINE_BYTES, MAX_RECEIVED_LINES, ReplyParser, format_reply
+from masqmail.proto.smtp.reply import MAX_RECEIVED_LINES, ReplyParser, format_reply
 
 
 def read_all(data: bytes) -> list[Status]:

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from masqmail.mail.status import LOCAL_ERROR, OK, Status
 from masqmail.proto.smtp.server import Server
 from masqmail.proto.smtp.session import NEXT, Authenticate, Begin, Body, Discard, End, Offers, State, Wait
+from masqmail.proto.smtp.turn import NO_MAIL
 from support.dialogue import Settings, Shell, slices
 from support.smtpinput import PIECES
 
@@ -19,8 +20,10 @@ def new_settings() -> Settings:
         max_recipients=3,
         auth=True,
         xsubmit=True,
+        atrn=True,
+        etrn=True,
         logins={"ann": "sesame"},
-        refused={"refused@example.net": Status(550, "5.1.1", "No such mailbox")},
+        refused={"refused@example.net": Status(550, "5.1.1", "No such mailbox"), "refused.example": NO_MAIL},
     )
 
 
@@ -107,7 +110,9 @@ class AnySession(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = Server(Offers("mail.example.net", 200, max_recipients=3, auth=True, xsubmit=True))
+        self.server = Server(
+            Offers("mail.example.net", 200, max_recipients=3, auth=True, xsubmit=True, atrn=True, etrn=True)
+        )
         self.is_open = False
         self.is_asked = False
         self.seen = self.server.state

@@ -1,6 +1,6 @@
-"""The client's side of an SMTP or LMTP session: greeting, EHLO, STARTTLS, AUTH, transactions, QUIT.
+"""The client's side of an SMTP or LMTP session: greeting, EHLO, STARTTLS, AUTH, transactions, ATRN, ETRN, QUIT.
 
-RFC 5321, RFC 3207, RFC 4954; LMTP is RFC 2033. The machine is pulled: bytes go in with `receive`, meaning
+RFC 5321, 3207, 4954, 2645, 1985; LMTP is RFC 2033. The machine is pulled: bytes go in with `receive`, meaning
 comes out of `next_event`, bytes for the server out of `data_to_send`.
 
 >>> client = Client(ClientOptions("laptop.example", starttls=StartTls.NEVER))
@@ -31,6 +31,7 @@ server are written to stand behind its name: "mx.example refused the session: 55
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import assert_never
 
 from masqmail.mail.outcome import Culprit
@@ -38,6 +39,7 @@ from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError, UsageError
 from masqmail.proto.smtp.clientsession import (
     REPLY_TIMES,
+    Answered,
     ClientOptions,
     Ended,
     Event,
@@ -54,6 +56,7 @@ from masqmail.proto.smtp.login import Login
 from masqmail.proto.smtp.pipeline import Pace, Pipeline
 from masqmail.proto.smtp.reply import ReplyParser
 from masqmail.proto.smtp.transfer import Step
+from masqmail.proto.smtp.turn import atrn_command, etrn_command
 
 GREETING_CODE = 220
 SHUTTING_DOWN_CODE = 421  # RFC 5321 §3.8: the one reply that may come at any time
@@ -115,6 +118,11 @@ class Client:
             data += self._pipeline.data_to_send()
             self._collect_verdicts(self._pipeline)
         return data
+
+    @property
+    def has_to_send(self) -> bool:
+        """Whether there is something to say before the first transaction, or beside them."""
+        return bool(self._outbox)
 
     @property
     def body_of(self) -> int | None:
@@ -201,6 +209,27 @@ class Client:
         self._outbox.clear()
         self._say(Phase.QUIT, b"QUIT\r\n")
 
+    def turn(self, domains: Sequence[str]) -> None:
+        """Says ATRN for these domains, or for all that are ours; `Answered` follows. Only when the session is idle.
+
+        Raises `ValueError` when the domains do not fit into a command, or are not in ASCII.
+        """
+        self._ask(Phase.ATRN, atrn_command(domains))
+
+    def request(self, domain: str) -> None:
+        """Says ETRN for a domain; `Answered` follows. Only when the session is idle."""
+        self._ask(Phase.ETRN, etrn_command(domain))
+
+    def _ask(self, phase: Phase, command: bytes) -> None:
+        if self.phase is not Phase.READY or not self.is_idle:
+            raise UsageError(f"{phase.value} is for idle sessions")
+        self._say(phase, command)
+
+    @property
+    def rest(self) -> bytes:
+        """What was received behind the last reply: after ATRN the first bytes for our server."""
+        return self._parser.pending
+
     @property
     def awaited(self) -> Phase | Step | None:
         """What the next reply answers, or None when none is due; `REPLY_TIMES` says how long it may take.
@@ -247,6 +276,10 @@ class Client:
             case Phase.AUTH:
                 assert self._login is not None
                 self._receive_auth(self._login, status)
+            case Phase.ATRN | Phase.ETRN:
+                has_turned = self.phase is Phase.ATRN and status.is_success
+                self.phase = Phase.CLOSED if has_turned else Phase.READY
+                self._events.append(Answered(status))
             case Phase.QUIT:
                 self.phase = Phase.CLOSED
                 self._events.append(Quitted())
@@ -322,7 +355,9 @@ class Client:
             self._end(Culprit.LOGIN, f"offers no login that we can use (offered: {offered})")
 
     def _receive_auth(self, login: Login, status: Status) -> None:
-        if status.is_success:
+        if status.is_success and not login.may_end:
+            self._end(Culprit.LOGIN, f"let us in before it had proven who it is: {status}", status)
+        elif status.is_success:
             self._become_ready()
         elif status.is_intermediate:
             try:

@@ -11,6 +11,7 @@ from masqmail.mail.outcome import Culprit
 from masqmail.mail.status import Status
 from masqmail.proto import sasl
 from masqmail.proto.smtp.compose import ToALabels
+from masqmail.proto.smtp.login import USUAL_MECHANISMS
 from masqmail.proto.smtp.transfer import Step, Verdict
 
 
@@ -32,6 +33,8 @@ class Phase(Enum):
     TLS = "TLS"  # the shell does the handshake
     AUTH = "AUTH"
     READY = "ready"  # for transactions
+    ATRN = "ATRN"
+    ETRN = "ETRN"
     QUIT = "QUIT"
     CLOSED = "closed"
 
@@ -45,6 +48,8 @@ REPLY_TIMES: dict[Phase | Step, timedelta] = {
     Phase.HELO: 5 * _MINUTE,
     Phase.STARTTLS: 2 * _MINUTE,
     Phase.AUTH: 2 * _MINUTE,
+    Phase.ATRN: 10 * _MINUTE,  # RFC 2645 §5.2.1
+    Phase.ETRN: 5 * _MINUTE,
     Phase.QUIT: timedelta(seconds=10),  # nothing depends on it
     Step.RSET: 5 * _MINUTE,
     Step.MAIL: 5 * _MINUTE,
@@ -74,7 +79,7 @@ class ClientOptions:
     starttls: StartTls = StartTls.REQUIRED
     tls_is_on: bool = False
     credentials: sasl.Credentials | None = None
-    mechanisms: tuple[str, ...] = tuple(sasl.CLIENT_MECHANISMS)
+    mechanisms: tuple[str, ...] = USUAL_MECHANISMS
     clear_password: bool = False
     send_first: bool = False
     pipelining: bool = True
@@ -103,6 +108,13 @@ class Verdicts:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to ATRN or ETRN. After an ATRN that succeeds our server goes on with `Client.rest`."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The session is over before we said QUIT. `reason` stands behind the server's name."""
 
@@ -116,4 +128,4 @@ class Quitted:
     """QUIT was answered: the connection can be closed."""
 
 
-Event = TlsWanted | Ready | Verdicts | Ended | Quitted
+Event = TlsWanted | Ready | Verdicts | Answered | Ended | Quitted

@@ -19,6 +19,7 @@ from masqmail.mail.envelope import Body, Recipient, Ret
 from masqmail.mail.status import BAD_ARGUMENTS, NOT_IMPLEMENTED, SYNTAX_ERROR, Status
 from masqmail.proto.errors import PeerError
 from masqmail.proto.smtp import parameters as read
+from masqmail.proto.smtp.turn import read_domains, read_node
 from masqmail.proto.smtp.xsubmit import ASKS_NOTHING, XSUBMIT_PARAMETERS, XSubmit, read_xsubmit
 
 MAX_LINE_BYTES = 512 - 2  # RFC 5321 §4.5.3.1.4, without the CRLF
@@ -55,6 +56,8 @@ class Verb(Enum):
     QUIT = "QUIT"
     STARTTLS = "STARTTLS"
     AUTH = "AUTH"
+    ATRN = "ATRN"
+    ETRN = "ETRN"
 
     __hash__ = object.__hash__  # Enum's own is written in Python, and each command is looked up by its verb
 
@@ -120,13 +123,30 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
+class Atrn:
+    """ATRN: the client wants the mail for these domains, or for all of its own, over this connection; RFC 2645."""
+
+    verb: ClassVar[Verb] = Verb.ATRN
+    domains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Etrn:
+    """ETRN: the client wants what waits for a domain to be sent now, to wherever it goes; RFC 1985."""
+
+    verb: ClassVar[Verb] = Verb.ETRN
+    domain: str
+    with_subdomains: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Simple:
     """A command whose arguments, if it has any, change nothing."""
 
     verb: Verb
 
 
-Command = Hello | Mail | Rcpt | Bdat | Auth | Simple
+Command = Hello | Mail | Rcpt | Bdat | Auth | Atrn | Etrn | Simple
 
 _VRFY = Simple(Verb.VRFY)
 _BLANKS = " \t"
@@ -153,9 +173,7 @@ LONG_LINES = {
     b"AUTH ": MAX_AUTH_LINE_BYTES,
 }
 _HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"})
-_UNOFFERED = frozenset(
-    {"EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "LHLO", "BURL", "XCLIENT", "XFORWARD"}
-)
+_UNOFFERED = frozenset({"EXPN", "TURN", "SEND", "SOML", "SAML", "LHLO", "BURL", "XCLIENT", "XFORWARD"})
 
 
 def parse_command(line: bytes, *, with_xsubmit: bool = False) -> Command:
@@ -325,6 +343,14 @@ def _auth(arguments: str) -> Command:
     return Auth(match[1].upper(), match[2].encode() if match[2] else None)
 
 
+def _atrn(arguments: str) -> Command:
+    return Atrn(read_domains(arguments))
+
+
+def _etrn(arguments: str) -> Command:
+    return Etrn(*read_node(arguments))
+
+
 def _bad(text: str) -> PeerError:
     return PeerError(BAD_ARGUMENTS.with_text(text))
 
@@ -343,6 +369,8 @@ _PARSERS: dict[str, Callable[[str], Command]] = {
     "QUIT": _simple(Verb.QUIT),
     "STARTTLS": _simple(Verb.STARTTLS),
     "AUTH": _auth,
+    "ATRN": _atrn,
+    "ETRN": _etrn,
 }
 #: The commands that nearly everybody writes like this, read already.
 _BARE = {name.encode(): _PARSERS[name]("") for name in ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS")}

@@ -7,6 +7,9 @@ from masqmail.proto import sasl
 
 MAX_COMMAND_BYTES = 512  # RFC 5321 §4.5.3.1.4; a longer initial response waits for its challenge, RFC 4954 §4
 
+#: What is used where nobody asks for more. The others of `sasl` need a token, or a server that keeps keys.
+USUAL_MECHANISMS = (sasl.PLAIN, sasl.LOGIN, sasl.CRAM_MD5)
+
 #: AUTH replies that are about the command or mechanism, and not about the password.
 _MECHANISM_REFUSED = range(500, 505)
 
@@ -24,6 +27,11 @@ class Login:
     @property
     def username(self) -> str:
         return self._credentials.username
+
+    @property
+    def may_end(self) -> bool:
+        """Whether a success is to be believed: some mechanisms have the server prove itself first."""
+        return self._mechanism is not None and self._mechanism.may_end
 
     def next_command(self) -> bytes | None:
         """AUTH with the next mechanism, or None when none is left."""

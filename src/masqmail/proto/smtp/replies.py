@@ -18,6 +18,7 @@ TLS_INJECTION = Status(554, "5.5.1", "Nothing may follow STARTTLS before TLS has
 ALREADY_TLS = OUT_OF_SEQUENCE.with_text("TLS has begun already")
 AUTHENTICATED = Status(235, "2.7.0", "Welcome")
 LOGIN_FAILED = Status(535, "5.7.8", "Wrong name or password")
+LOGIN_FIRST = Status(530, "5.7.0", "Log in first")
 LOGIN_UNAVAILABLE = Status(454, "4.7.0", "Cannot check passwords just now, try again later")  # RFC 4954 §6
 ALREADY_AUTHENTICATED = OUT_OF_SEQUENCE.with_text("You are logged in already")
 AUTH_NEEDS_TLS = Status(538, "5.7.11", "Passwords are taken under TLS only, say STARTTLS first")

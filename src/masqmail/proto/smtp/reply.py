@@ -8,16 +8,14 @@ import re
 from functools import lru_cache
 
 from masqmail.mail.status import Status
-from masqmail.proto.errors import PeerError
+from masqmail.proto.lines import ReplyLines, nonsense, printable, shown
 
 MAX_REPLY_LINE_BYTES = 512  # RFC 5321 §4.5.3.1.5; what we send keeps to it
 _SHORT_TEXT_BYTES = 400  # with its codes certainly no longer than a line may be
-MAX_RECEIVED_LINE_BYTES = 4096  # real servers write more than the 512 they may
 MAX_RECEIVED_LINES = 256  # ours: the longest EHLO reply seen has about thirty
 
 _LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2})(?= |$)", re.ASCII)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_ASCII_TEXT = re.compile(r"[^\x20-\x7e]")
 
 
@@ -40,7 +38,7 @@ def _format_line(status: Status, separator: str, text: str) -> bytes:
     return line[: MAX_REPLY_LINE_BYTES - 2].rstrip(" ").encode("ascii") + b"\r\n"
 
 
-class ReplyParser:
+class ReplyParser(ReplyLines):
     """Bytes in, replies out; the same replies in whatever slices the bytes come.
 
     A reply's text has its lines separated by line feeds, without enhanced codes and control characters. An
@@ -48,13 +46,9 @@ class ReplyParser:
     """
 
     def __init__(self) -> None:
-        self._inbox = bytearray()
-        self._searched = 0  # no line end before this index
+        super().__init__()
         self._code = b""
         self._lines: list[bytes] = []
-
-    def receive(self, data: bytes) -> None:
-        self._inbox += data
 
     @property
     def pending(self) -> bytes:
@@ -69,33 +63,15 @@ class ReplyParser:
             match = _match(line)
             code, separator, text = match[1], match[2], match[3] or b""
             if self._lines and code != self._code:  # RFC 5321 §4.2.1
-                raise _nonsense(f"a reply that begins with {self._code.decode()} goes on with {_show(line)}")
+                raise nonsense(f"a reply that begins with {self._code.decode()} goes on with {shown(line)}")
             if separator != b"-":
                 lines, self._lines = [*self._lines, text], []
                 return _to_status(int(code), lines)
             self._code = code
             self._lines.append(text)
             if len(self._lines) >= MAX_RECEIVED_LINES:
-                raise _nonsense(f"a reply of more than {MAX_RECEIVED_LINES} lines")
+                raise nonsense(f"a reply of more than {MAX_RECEIVED_LINES} lines")
         return None
-
-    def _take_line(self) -> bytes | None:
-        """The next line without its CRLF."""
-        inbox = self._inbox
-        end = inbox.find(b"\n", self._searched)
-        if end < 0:
-            self._searched = len(inbox)
-            if len(inbox) > MAX_RECEIVED_LINE_BYTES:
-                raise _nonsense(f"a reply line of more than {MAX_RECEIVED_LINE_BYTES} bytes: {_show(bytes(inbox))}")
-            return None
-        line = bytes(inbox[:end])
-        del inbox[: end + 1]
-        self._searched = 0
-        if not line.endswith(b"\r"):  # RFC 5321 §2.3.8: only CRLF ends a line
-            raise _nonsense(f"a line that ends without CR: {_show(line)}")
-        if len(line) > MAX_RECEIVED_LINE_BYTES:
-            raise _nonsense(f"a reply line of more than {MAX_RECEIVED_LINE_BYTES} bytes: {_show(line)}")
-        return line[:-1]
 
 
 @lru_cache(maxsize=64)
@@ -108,12 +84,12 @@ def _read_single(line: bytes) -> Status:
 def _match(line: bytes) -> re.Match[bytes]:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise _nonsense(f"not an SMTP reply: {_show(line)}")
+        raise nonsense(f"not an SMTP reply: {shown(line)}")
     return match
 
 
 def _to_status(code: int, raw_lines: list[bytes]) -> Status:
-    lines = [_UNPRINTABLE.sub("?", line.decode("utf-8", "replace").replace("\t", " ")) for line in raw_lines]
+    lines = [printable(line) for line in raw_lines]
     match = _ENHANCED.match(lines[0])
     if match is None or int(match[1]) != code // 100:
         return Status(code, "", "\n".join(lines))
@@ -123,13 +99,3 @@ def _to_status(code: int, raw_lines: list[bytes]) -> Status:
 def _without_enhanced(line: str) -> str:
     match = _ENHANCED.match(line)
     return line[match.end() + 1 :] if match else line
-
-
-def _show(line: bytes) -> str:
-    """The beginning of a line, safe to print."""
-    text = _UNPRINTABLE.sub("?", line[:80].decode("utf-8", "replace").strip())
-    return f"{text!r}…" if len(line) > 80 else repr(text)
-
-
-def _nonsense(text: str) -> PeerError:
-    return PeerError(Status(451, "4.5.0", text))  # RFC 3463 §3.6: a fault in the protocol; it may be gone later

@@ -39,9 +39,11 @@ from masqmail.proto.smtp.command import (
     MAX_LINE_BYTES,
     NEEDS_SMTPUTF8,
     NOT_SMTP,
+    Atrn,
     Auth,
     Bdat,
     Command,
+    Etrn,
     Hello,
     Mail,
     Rcpt,
@@ -87,6 +89,8 @@ class Server(Machine):
         self.is_extended = False
         self.is_tls = is_tls
         self.is_authenticated = False
+        #: What came behind an ATRN that was accepted. It belongs to the machine that goes on with the connection.
+        self.rest = b""
         self._offers = offers
         self._next = State.START  # where the command being carried out leads, if it is accepted
         self._transaction: Transaction | None = None
@@ -117,6 +121,10 @@ class Server(Machine):
                 self._begin_text(status)
             case Authenticate():
                 self._end_login(status)
+            case Atrn():
+                self._end_turn(status)
+            case Etrn():
+                self._reply(status)
             case _:
                 raise UsageError("nothing was asked")
 
@@ -207,6 +215,12 @@ class Server(Machine):
                 self._obey_hello(command)
             case Auth():
                 self._obey_auth(command)
+            case Atrn():
+                self._obey_atrn(command)
+            case Etrn() if self._offers.etrn:
+                self._ask(command)
+            case Etrn():
+                self._reply(NOT_IMPLEMENTED)
             case _:
                 assert_never(command)
 
@@ -418,6 +432,23 @@ class Server(Machine):
             self._reply(replies.READY_FOR_TLS)
             self.wait = Wait.TLS
             self._events.append(StartTls())
+
+    # ATRN, RFC 2645
+
+    def _obey_atrn(self, command: Atrn) -> None:
+        if not self._offers.atrn:
+            self._reply(NOT_IMPLEMENTED)
+        elif not self.is_authenticated:
+            self._reply(replies.LOGIN_FIRST)
+        else:
+            self._ask(command)
+
+    def _end_turn(self, status: Status) -> None:
+        """The answer to ATRN. Once it is accepted we read no more: the client will be the server."""
+        self._reply(status)
+        if status.is_success:
+            self.rest = self._lines.take_all()
+            self._end_session()
 
     # everybody's helpers
 

@@ -11,7 +11,7 @@ from masqmail.mail.envelope import Envelope
 from masqmail.mail.status import Status
 from masqmail.proto.sasl import SERVER_MECHANISMS, Credentials
 from masqmail.proto.smtp import extension, replies
-from masqmail.proto.smtp.command import Mail, Rcpt, Verb
+from masqmail.proto.smtp.command import Atrn, Etrn, Mail, Rcpt, Verb
 
 
 class State(Enum):
@@ -42,6 +42,8 @@ NEXT: dict[tuple[State, Verb], State] = {
     **{(state, Verb.QUIT): State.CLOSED for state in _ANYWHERE},
     (State.READY, Verb.STARTTLS): State.START,  # RFC 3207 §4.2: all knowledge of the client is dropped
     (State.READY, Verb.AUTH): State.READY,  # RFC 4954 §4: not within a transaction
+    (State.READY, Verb.ATRN): State.CLOSED,  # RFC 2645 §5.3: from then on it is we who are the client
+    (State.READY, Verb.ETRN): State.READY,
     (State.READY, Verb.MAIL): State.MAIL,
     (State.READY, Verb.MAIL_XHEADERRCPTS): State.RCPT,
     (State.MAIL, Verb.RCPT): State.RCPT,
@@ -55,7 +57,7 @@ NEXT: dict[tuple[State, Verb], State] = {
     (State.BROKEN, Verb.BDAT_LAST): State.READY,  # the same
 }
 
-_OUTSIDE = (Verb.MAIL, Verb.MAIL_XHEADERRCPTS, Verb.STARTTLS, Verb.AUTH)
+_OUTSIDE = (Verb.MAIL, Verb.MAIL_XHEADERRCPTS, Verb.STARTTLS, Verb.AUTH, Verb.ATRN, Verb.ETRN)
 
 
 def refusal(state: State, verb: Verb) -> Status:
@@ -75,7 +77,8 @@ def refusal(state: State, verb: Verb) -> Status:
 class Offers:
     """What the server announces and allows in one session, until TLS begins.
 
-    `xsubmit` is for the users of this host, on their socket alone.
+    `xsubmit` is for the users of this host, on their socket alone. `atrn` is for who can log in and have mail waiting
+    here; `etrn` for whose requests may be heard.
     """
 
     host_name: str
@@ -84,6 +87,8 @@ class Offers:
     starttls: bool = False
     auth: bool = False
     xsubmit: bool = False
+    atrn: bool = False
+    etrn: bool = False
 
     def keywords(self, *, is_tls: bool, is_authenticated: bool) -> list[str]:
         """The lines of the EHLO reply that announce extensions."""
@@ -103,6 +108,10 @@ class Offers:
             keywords.append(" ".join([extension.AUTH, *SERVER_MECHANISMS]))
         if self.xsubmit:
             keywords.append(extension.XSUBMIT)
+        if self.atrn:
+            keywords.append(extension.ATRN)
+        if self.etrn:
+            keywords.append(extension.ETRN)
         return [*keywords, extension.HELP]
 
 
@@ -175,5 +184,6 @@ class Close:
     """Send the output and close the connection."""
 
 
-#: `Mail` and `Rcpt` want an answer too.
-Event = Mail | Rcpt | Begin | Body | End | Discard | Authenticate | StartTls | Close
+#: Those that are commands want an answer too. Behind an accepting one to `Atrn` the connection is not closed: what
+#: was read of it too far is in `Server.rest`, for whoever goes on with it as a client.
+Event = Mail | Rcpt | Atrn | Etrn | Begin | Body | End | Discard | Authenticate | StartTls | Close
