@@ -18,6 +18,7 @@ class FetchProtocol(Enum):
     POP3 = "pop3"
     IMAP = "imap"
     ODMR = "odmr"
+    ETRN = "etrn"
 
 
 class FetchMechanism(Enum):
@@ -48,21 +49,23 @@ Keep: TypeAlias = bool | timedelta
 
 #: The port that begins with TLS (RFC 8314 §3) and the one that does not; RFC 2645 §4 has one for ODMR.
 IMPLICIT_PORTS = {FetchProtocol.POP3: 995, FetchProtocol.IMAP: 993}
-CLEAR_PORTS = {FetchProtocol.POP3: 110, FetchProtocol.IMAP: 143, FetchProtocol.ODMR: 366}
+CLEAR_PORTS = {FetchProtocol.POP3: 110, FetchProtocol.IMAP: 143, FetchProtocol.ODMR: 366, FetchProtocol.ETRN: 25}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSection:
-    """An account that mail is fetched from. Fetching itself is not supported yet in this version: an account is
-    read and checked, `masqmail status` shows it, and a route can log in to it first with `pop_before_smtp`.
-    """
+    """An account that mail is fetched from, into the queue. A route can log in to it first with `pop_before_smtp`."""
 
     name: str
     links: tuple[str, ...] = setting("The links to fetch over.", default=(INTERNET,), example='["dsl"]')
-    protocol: FetchProtocol = setting("The protocol of the server.", example='"pop3"')
+    protocol: FetchProtocol = setting(
+        "The protocol of the server. With `odmr` it sends us our mail on the connection that we make; with `etrn` it "
+        "is only asked to send now what it has, to our own SMTP server.",
+        example='"pop3"',
+    )
     server: HostPort = setting(
-        "The server. A port that is left out is that of the protocol: with implicit TLS 995 or 993, else 110, 143 "
-        "or, for odmr, 366.",
+        "The server. A port that is left out is that of the protocol: with implicit TLS 995 or 993, else 110, 143, "
+        "366 for odmr and 25 for etrn.",
         example='"pop.fastnet.example:995"',
     )
     tls: Tls | None = setting(
@@ -82,7 +85,9 @@ class FetchSection:
         otherwise="the system's store",
         example='"/etc/ssl/own-ca.pem"',
     )
-    username: str | None = setting("The name to log in with; it must be given.", default=None, example='"jsmith"')
+    username: str | None = setting(
+        "The name to log in with; it must be given, but for etrn.", default=None, example='"jsmith"'
+    )
     password_file: Path | None = setting("A file whose first line is the password.", default=None)
     password_command: Command | None = setting(
         "A program that prints the password; it runs as the daemon's user and has 10 seconds.",
@@ -100,9 +105,10 @@ class FetchSection:
         example='["apop", "plain"]',
     )
     deliver_to: Mailbox | None = setting(
-        "Who gets the mail: a local or remote address.",
+        "Who gets the mail: a local or remote address. With odmr each message says that itself, and this is for what "
+        "is for nobody here.",
         default=None,
-        otherwise="`postmaster` of [host]",
+        otherwise="`postmaster` of [host]; with odmr such mail is refused",
         example='"john"',
     )
     envelope_header: str | None = setting(
@@ -111,14 +117,14 @@ class FetchSection:
         example='"Delivered-To"',
     )
     multidrop_domains: tuple[Domain, ...] = setting(
-        "The domains whose mail comes through this account; for odmr those that are asked for.",
+        "The domains whose mail comes through this account; for odmr and etrn those that are asked for.",
         default=(),
         example='["home.example"]',
     )
     return_path: Mailbox | None = setting(
         "The envelope sender of what is fetched.",
         default=None,
-        otherwise="that of the message's own Return-Path",
+        otherwise="the message's own Return-Path, else its Sender or From, else the postmaster",
         example='"postmaster"',
     )
     strip: str | None = setting(
@@ -133,7 +139,7 @@ class FetchSection:
         "Whether mail stays on the server; with a duration it is deleted there after that long.", default=False
     )
     max_size: Bytes | None = setting(
-        "Bigger messages stay on the server, and a notice says so once.",
+        "Bigger messages stay on the server, and a notice says so once (not with odmr).",
         default=None,
         otherwise="any size",
         example='"1MB"',

@@ -6,6 +6,7 @@ from masqmail.config.faults import Faults, closest, key_text, quote
 from masqmail.config.fetch import CLEAR_PORTS, IMPLICIT_PORTS, FetchMechanism, FetchProtocol, FetchSection, Trigger
 from masqmail.config.model import Configuration
 from masqmail.config.routes import RouteSection, Tls
+from masqmail.proto.smtp.turn import MAX_COMMAND_BYTES
 
 _TOKENS = frozenset({FetchMechanism.XOAUTH2, FetchMechanism.OAUTHBEARER})
 
@@ -13,6 +14,14 @@ _TOKENS = frozenset({FetchMechanism.XOAUTH2, FetchMechanism.OAUTHBEARER})
 USABLE_MECHANISMS = frozenset(
     {FetchMechanism.APOP, FetchMechanism.PLAIN, FetchMechanism.LOGIN, FetchMechanism.CRAM_MD5}
 )
+
+#: Where we speak SMTP to the server.
+_OF_SMTP = (FetchProtocol.ODMR, FetchProtocol.ETRN)
+_NO_USE = {
+    FetchProtocol.ODMR: ("keep", "max_messages"),
+    FetchProtocol.ETRN: ("keep", "max_messages", "max_size", "deliver_to", "return_path", "strip"),
+}
+_MOST_DOMAINS_BYTES = MAX_COMMAND_BYTES - len("ATRN \r\n")
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,200}")  # RFC 5322 §2.2
 _NOT_YET = "is not supported yet in this version"
@@ -27,6 +36,7 @@ def check_fetch(configuration: Configuration, faults: Faults) -> None:
         _check_tls(account, faults)
         _check_multidrop(account, faults)
         _check_imap(account, faults)
+        _check_smtp(account, faults)
         _check_times(account, faults)
     for route in configuration.routes.values():
         if route.pop_before_smtp is not None:
@@ -68,6 +78,8 @@ def _check_login(account: FetchSection, faults: Faults) -> None:
     if len(sources) > 1:
         wrong = f"{here} has both {sources[0]} and {sources[1]}"
         faults.add(_place(account, sources[1]), wrong, "take one of them out")
+    if not account.username and not sources and account.protocol is FetchProtocol.ETRN:
+        return  # few servers ask for a login
     if not account.username:
         faults.add(_place(account), f"{here} has no username", 'write it like username = "jsmith"')
     elif not sources:
@@ -95,8 +107,8 @@ def _check_auth(account: FetchSection, faults: Faults) -> None:
 def _check_tls(account: FetchSection, faults: Faults) -> None:
     path, here = _place(account, "tls"), key_text(_place(account))
     protocol, port = account.protocol, account.server.port
-    if account.tls is Tls.IMPLICIT and protocol is FetchProtocol.ODMR:
-        faults.add(path, f"{here} is odmr, which does not begin with TLS", 'write tls = "starttls"')
+    if account.tls is Tls.IMPLICIT and protocol in _OF_SMTP:
+        faults.add(path, f"{here} is {protocol.value}, which does not begin with TLS", 'write tls = "starttls"')
     elif account.tls is Tls.IMPLICIT and port == CLEAR_PORTS[protocol]:
         instead = f'write tls = "starttls", or port {IMPLICIT_PORTS[protocol]}'
         faults.add(path, f"{here}: port {port} does not begin with TLS", instead)
@@ -119,12 +131,12 @@ def _check_multidrop(account: FetchSection, faults: Faults) -> None:
         faults.add(_place(account, "envelope_header"), wrong, 'write it like "Delivered-To"')
     if faults.at(*_place(account, "multidrop_domains")):
         return
-    if account.protocol is FetchProtocol.ODMR:
+    if (word := account.protocol) in _OF_SMTP:
         if not domains:
-            wrong = f"{here} is odmr and does not say for which domains"
+            wrong = f"{here} is {word.value} and does not say for which domains"
             faults.add(_place(account), wrong, 'write them: multidrop_domains = ["home.example"]')
         if header is not None:
-            wrong = f"{here}.envelope_header has no use with odmr, which has the envelope itself"
+            wrong = f"{here}.envelope_header has no use with {word.value}, which has the envelope itself"
             faults.add(_place(account, "envelope_header"), wrong, "take it out")
     elif header is not None and not domains:
         wrong = f"{here} has an envelope_header and no domains whose mail it takes"
@@ -133,7 +145,7 @@ def _check_multidrop(account: FetchSection, faults: Faults) -> None:
     elif domains and header is None and not faults.at(*_place(account, "envelope_header")):
         wrong = f"{here} has multidrop_domains and does not say which header field has the recipient"
         faults.add(_place(account, "multidrop_domains"), wrong, 'write envelope_header = "Delivered-To" as well')
-    if account.strip and header is None and account.protocol is not FetchProtocol.ODMR:
+    if account.strip and header is None and account.protocol not in _OF_SMTP:
         wrong = f"{here}.strip has no use without an envelope_header"
         faults.add(_place(account, "strip"), wrong, "take it out, or write envelope_header as well")
 
@@ -151,6 +163,19 @@ def _check_imap(account: FetchSection, faults: Faults) -> None:
     if account.folders not in ((), ("INBOX",)):
         wrong = f"{here}.folders has no use with {word}, which has one mailbox only"
         faults.add(_place(account, "folders"), wrong, 'take it out, or write protocol = "imap"')
+
+
+def _check_smtp(account: FetchSection, faults: Faults) -> None:
+    """Where the server sends the mail itself much is not ours to say; with etrn it does not even come this way."""
+    if account.protocol not in _OF_SMTP:
+        return
+    here, word = key_text(_place(account)), account.protocol.value
+    for key in _NO_USE[account.protocol]:
+        if getattr(account, key) and not faults.at(*_place(account, key)):
+            faults.add(_place(account, key), f"{here}.{key} has no use with {word}", "take it out")
+    if account.protocol is FetchProtocol.ODMR and len(",".join(account.multidrop_domains)) > _MOST_DOMAINS_BYTES:
+        wrong = f"{here}.multidrop_domains is too long for one command, which has {MAX_COMMAND_BYTES} bytes"
+        faults.add(_place(account, "multidrop_domains"), wrong, "write a second account with some of them")
 
 
 def _check_times(account: FetchSection, faults: Faults) -> None:

@@ -84,6 +84,13 @@ class Wording:
     without_route: Letter
     reports_held: Letter
     pickup_refused: Letter
+    fetch_left: Letter
+    fetch_refused: Letter
+    fetch_gone: Letter
+    fetch_stopped: Letter
+    fetched_redirected: Letter
+    fetched_held: Letter
+    fetched_delayed: Letter
 
     def when(self, instant: datetime) -> str:
         """An aware instant for people, with the offset of its own time zone."""

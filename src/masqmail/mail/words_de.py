@@ -202,4 +202,112 @@ Es ist nichts von ihr verloren. Der Administrator findet sie in dieser Datei:
     {path}
 """,
     ),
+    fetch_left=Letter(
+        "Eine Nachricht von {size} wartet auf dem Server",
+        """\
+Hier ist der Mailserver {host_name}.
+
+Eine Nachricht für Sie bleibt auf dem Server {server}. Sie ist größer als
+die {limit}, die vom Konto {account} von selbst abgeholt werden:
+
+  Von:     {author}
+  Datum:   {date}
+  Betreff: {subject}
+  Größe:   {size}
+
+Um sie zu bekommen, antworten Sie auf diese Mitteilung; zu schreiben brauchen Sie
+nichts. Oder geben Sie ein:
+
+  {command}
+
+Bis dahin bleibt sie, wo sie ist. Sie erfahren von ihr kein zweites Mal.
+""",
+    ),
+    fetch_refused=Letter(
+        "Eine Nachricht auf dem Server kann nicht angenommen werden",
+        """\
+Eine Nachricht auf dem Server {server} wurde vom Konto {account} abgeholt und
+konnte nicht angenommen werden:
+
+  {reason}
+
+Sie bleibt auf dem Server, nichts von ihr ist verloren, und sie wird von selbst nicht
+wieder abgeholt. Um es noch einmal zu versuchen, geben Sie ein:
+
+  {command}
+""",
+    ),
+    fetch_gone=Letter(
+        "Die Nachricht ist nicht mehr auf dem Server",
+        """\
+Sie haben auf die Mitteilung geantwortet, dass eine Nachricht auf dem Server
+{server} des Kontos {account} geblieben ist. Diese Nachricht gibt es dort nicht
+mehr ({uid}): Jemand hat sie abgeholt oder gelöscht.
+""",
+    ),
+    fetch_stopped=Letter(
+        "Vom Konto {account} kommt keine Mail",
+        """\
+Seit {since} UTC konnte vom Konto {account} auf dem Server {server}
+keine Mail abgeholt werden. Der letzte Grund war:
+
+  {reason}
+
+Es geht nichts verloren: Die Mail wartet auf dem Server. Es wird immer wieder versucht,
+mit langen Pausen, wenn Name oder Passwort abgelehnt wurden. `masqmail status` zeigt,
+wie es steht, `masqmail fetch {account}` versucht es sofort.
+""",
+    ),
+    fetched_redirected=Letter(
+        "Eine abgeholte Nachricht fand kein Postfach",
+        """\
+Eine Nachricht, abgeholt von {origin},
+war für eine Adresse, die es hier so nicht gibt:
+
+{list}
+
+  Von:      {author}
+  Betreff:  {subject}
+  Abgeholt: {when}
+
+Ihr Absender hat davon nichts erfahren. Die ganze Nachricht liegt statt dessen in Ihrem
+Postfach; hier hieß sie {queue_id}. Kommt mehr solche Mail, legen Sie für die
+Adresse einen Alias an.
+""",
+    ),
+    fetched_held=Letter(
+        "Eine abgeholte Nachricht konnte nicht zugestellt werden",
+        """\
+Eine Nachricht, abgeholt von {origin},
+konnte nicht zugestellt werden:
+
+{list}
+
+  Von:      {author}
+  Betreff:  {subject}
+  Abgeholt: {when}
+
+Ihr Absender hat davon nichts erfahren, und nichts ist verloren: Die Nachricht wird in
+der Warteschlange festgehalten.
+`masqmail queue show {queue_id}` zeigt sie,
+`masqmail queue release {queue_id}` versucht es noch einmal,
+`masqmail queue remove {queue_id}` wirft sie weg.
+""",
+    ),
+    fetched_delayed=Letter(
+        "Eine abgeholte Nachricht ist noch nicht zugestellt",
+        """\
+Eine Nachricht, abgeholt von {origin},
+konnte bisher nicht zugestellt werden:
+
+{list}
+
+  Von:      {author}
+  Betreff:  {subject}
+  Abgeholt: {when}
+
+Sie müssen nichts tun: Es wird weiter versucht. `masqmail queue show {queue_id}`
+zeigt, wie es steht.
+""",
+    ),
 )

@@ -180,4 +180,109 @@ Nothing of it is lost. The administrator finds it in this file:
     {path}
 """,
     ),
+    fetch_left=Letter(
+        "A message of {size} waits on the server",
+        """\
+This is the mail server {host_name}.
+
+A message for you stays on the server {server}. It is bigger than the {limit}
+that are fetched from the account {account} by themselves:
+
+  From:    {author}
+  Date:    {date}
+  Subject: {subject}
+  Size:    {size}
+
+To get it, reply to this notice; you need not write anything. Or type
+
+  {command}
+
+Until then it stays where it is. You will not be told of it again.
+""",
+    ),
+    fetch_refused=Letter(
+        "A message on the server cannot be taken",
+        """\
+A message on the server {server} was fetched from the account {account} and
+could not be taken:
+
+  {reason}
+
+It stays on the server, nothing of it is lost, and it will not be fetched again by
+itself. To try it once more, type
+
+  {command}
+""",
+    ),
+    fetch_gone=Letter(
+        "The message is no longer on the server",
+        """\
+You replied to a notice about a message that was left on the server {server} of
+the account {account}. There is no such message any more ({uid}): somebody has
+fetched or deleted it.
+""",
+    ),
+    fetch_stopped=Letter(
+        "No mail comes from the account {account}",
+        """\
+Since {since} UTC no mail could be fetched from the account {account} on
+the server {server}. The last reason was:
+
+  {reason}
+
+Nothing is lost: the mail waits on the server. It is tried again and again, with long
+pauses when name or password were refused. `masqmail status` shows how it stands,
+`masqmail fetch {account}` tries it at once.
+""",
+    ),
+    fetched_redirected=Letter(
+        "A fetched message found no mailbox",
+        """\
+A message that was fetched from {origin}
+was for an address that does not work here:
+
+{list}
+
+  From:    {author}
+  Subject: {subject}
+  Fetched: {when}
+
+Its sender was not told. The whole message is in your mailbox instead; it was known
+here as {queue_id}. If there will be more such mail, make an alias for the address.
+""",
+    ),
+    fetched_held=Letter(
+        "A fetched message could not be delivered",
+        """\
+A message that was fetched from {origin}
+could not be delivered:
+
+{list}
+
+  From:    {author}
+  Subject: {subject}
+  Fetched: {when}
+
+Its sender was not told, and nothing is lost: the message is held in the queue.
+`masqmail queue show {queue_id}` shows it,
+`masqmail queue release {queue_id}` tries again,
+`masqmail queue remove {queue_id}` throws it away.
+""",
+    ),
+    fetched_delayed=Letter(
+        "A fetched message has not been delivered yet",
+        """\
+A message that was fetched from {origin}
+could not be delivered so far:
+
+{list}
+
+  From:    {author}
+  Subject: {subject}
+  Fetched: {when}
+
+You need not do anything: it is still being tried. `masqmail queue show {queue_id}`
+shows how it stands.
+""",
+    ),
 )

@@ -203,4 +203,111 @@ Rien n'en est perdu. L'administrateur le trouve dans ce fichier\u00a0:
     {path}
 """,
     ),
+    fetch_left=Letter(
+        "Un message de {size} attend sur le serveur",
+        """\
+Ici le serveur de messagerie {host_name}.
+
+Un message pour vous reste sur le serveur {server}. Il est plus grand que
+les {limit} qui sont relevés d'eux-mêmes du compte {account} :
+
+  De :     {author}
+  Date :   {date}
+  Objet :  {subject}
+  Taille : {size}
+
+Pour le recevoir, répondez à cet avis ; il n'est pas nécessaire d'y écrire quelque
+chose. Ou tapez :
+
+  {command}
+
+Jusque-là, il reste où il est. Vous n'en serez pas informé une seconde fois.
+""",
+    ),
+    fetch_refused=Letter(
+        "Un message sur le serveur ne peut pas être accepté",
+        """\
+Un message sur le serveur {server} a été relevé du compte {account} et n'a
+pas pu être accepté :
+
+  {reason}
+
+Il reste sur le serveur, rien n'en est perdu, et il ne sera plus relevé de lui-même.
+Pour essayer encore une fois, tapez :
+
+  {command}
+""",
+    ),
+    fetch_gone=Letter(
+        "Le message n'est plus sur le serveur",
+        """\
+Vous avez répondu à l'avis qu'un message est resté sur le serveur {server} du
+compte {account}. Ce message n'y est plus ({uid}) : quelqu'un l'a relevé ou
+supprimé.
+""",
+    ),
+    fetch_stopped=Letter(
+        "Aucun courrier ne vient du compte {account}",
+        """\
+Depuis {since} UTC, aucun courrier n'a pu être relevé du compte {account}
+sur le serveur {server}. La dernière raison était :
+
+  {reason}
+
+Rien n'est perdu : le courrier attend sur le serveur. De nouveaux essais ont lieu sans
+cesse, avec de longues pauses quand le nom ou le mot de passe ont été refusés.
+`masqmail status` montre où cela en est, `masqmail fetch {account}` essaie tout de suite.
+""",
+    ),
+    fetched_redirected=Letter(
+        "Un message relevé n'a pas trouvé de boîte aux lettres",
+        """\
+Un message relevé de {origin}
+était destiné à une adresse qui ne fonctionne pas ici :
+
+{list}
+
+  De :     {author}
+  Objet :  {subject}
+  Relevé : {when}
+
+Son expéditeur n'en a rien su. Le message entier est dans votre boîte aux lettres à la
+place ; il était connu ici comme {queue_id}. S'il vient d'autres messages de ce
+genre, créez un alias pour cette adresse.
+""",
+    ),
+    fetched_held=Letter(
+        "Un message relevé n'a pas pu être remis",
+        """\
+Un message relevé de {origin}
+n'a pas pu être remis :
+
+{list}
+
+  De :     {author}
+  Objet :  {subject}
+  Relevé : {when}
+
+Son expéditeur n'en a rien su, et rien n'est perdu : le message est retenu dans la file.
+`masqmail queue show {queue_id}` le montre,
+`masqmail queue release {queue_id}` essaie de nouveau,
+`masqmail queue remove {queue_id}` le jette.
+""",
+    ),
+    fetched_delayed=Letter(
+        "Un message relevé n'est pas encore remis",
+        """\
+Un message relevé de {origin}
+n'a pas pu être remis jusqu'ici :
+
+{list}
+
+  De :     {author}
+  Objet :  {subject}
+  Relevé : {when}
+
+Vous n'avez rien à faire : les essais continuent. `masqmail queue show {queue_id}`
+montre où cela en est.
+""",
+    ),
 )

@@ -199,4 +199,111 @@ Nulla ne è andato perduto. L'amministratore lo trova in questo file:
     {path}
 """,
     ),
+    fetch_left=Letter(
+        "Un messaggio di {size} attende sul server",
+        """\
+Questo è il server di posta {host_name}.
+
+Un messaggio per Lei resta sul server {server}. È più grande dei {limit}
+che vengono prelevati da soli dall'account {account}:
+
+  Da:         {author}
+  Data:       {date}
+  Oggetto:    {subject}
+  Dimensione: {size}
+
+Per riceverlo risponda a questo avviso; non occorre scrivere nulla. Oppure digiti:
+
+  {command}
+
+Fino ad allora resta dov'è. Non ne riceverà un secondo avviso.
+""",
+    ),
+    fetch_refused=Letter(
+        "Un messaggio sul server non può essere accettato",
+        """\
+Un messaggio sul server {server} è stato prelevato dall'account {account} e
+non ha potuto essere accettato:
+
+  {reason}
+
+Resta sul server, nulla di esso è perduto, e non sarà più prelevato da solo. Per
+provare ancora una volta, digiti:
+
+  {command}
+""",
+    ),
+    fetch_gone=Letter(
+        "Il messaggio non è più sul server",
+        """\
+Lei ha risposto all'avviso che un messaggio è rimasto sul server {server}
+dell'account {account}. Quel messaggio non c'è più ({uid}): qualcuno lo ha
+prelevato o cancellato.
+""",
+    ),
+    fetch_stopped=Letter(
+        "Dall'account {account} non arriva posta",
+        """\
+Dal {since} UTC non è stato possibile prelevare posta dall'account {account}
+sul server {server}. L'ultimo motivo era:
+
+  {reason}
+
+Nulla va perduto: la posta attende sul server. Si riprova di continuo, con lunghe pause
+quando il nome o la password sono stati rifiutati. `masqmail status` mostra come stanno
+le cose, `masqmail fetch {account}` prova subito.
+""",
+    ),
+    fetched_redirected=Letter(
+        "Un messaggio prelevato non ha trovato una casella",
+        """\
+Un messaggio prelevato da {origin}
+era per un indirizzo che qui non funziona:
+
+{list}
+
+  Da:        {author}
+  Oggetto:   {subject}
+  Prelevato: {when}
+
+Il mittente non ne ha saputo nulla. L'intero messaggio è invece nella Sua casella; qui
+era noto come {queue_id}. Se arriverà altra posta simile, crei un alias per
+l'indirizzo.
+""",
+    ),
+    fetched_held=Letter(
+        "Un messaggio prelevato non ha potuto essere consegnato",
+        """\
+Un messaggio prelevato da {origin}
+non ha potuto essere consegnato:
+
+{list}
+
+  Da:        {author}
+  Oggetto:   {subject}
+  Prelevato: {when}
+
+Il mittente non ne ha saputo nulla, e nulla è perduto: il messaggio è trattenuto nella
+coda.
+`masqmail queue show {queue_id}` lo mostra,
+`masqmail queue release {queue_id}` riprova,
+`masqmail queue remove {queue_id}` lo butta via.
+""",
+    ),
+    fetched_delayed=Letter(
+        "Un messaggio prelevato non è ancora consegnato",
+        """\
+Un messaggio prelevato da {origin}
+finora non ha potuto essere consegnato:
+
+{list}
+
+  Da:        {author}
+  Oggetto:   {subject}
+  Prelevato: {when}
+
+Non occorre fare nulla: si continua a provare. `masqmail queue show {queue_id}`
+mostra come stanno le cose.
+""",
+    ),
 )

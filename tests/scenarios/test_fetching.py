@@ -1,0 +1,256 @@
+"""A real daemon fetches mail from a server into the mailboxes of this host, whatever happens on the way."""
+
+import json
+import os
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.daemon import Daemon
+from support.inprocess import USER
+from support.peers import wait_until
+from support.popmailbox import Mail, PopMailbox, mail
+from support.poppost import PopPost, running_pop
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("MASQMAIL_FETCH_KILLS", "30"))
+
+SUBJECT = re.compile(rb"^Subject: (.*)$", re.MULTILINE)
+
+
+@pytest.fixture
+def mailbox() -> PopMailbox:
+    return PopMailbox()
+
+
+@pytest.fixture
+def post(mailbox: PopMailbox) -> Iterator[PopPost]:
+    with running_pop(mailbox) as post:
+        yield post
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[[str], Daemon]]:
+    """Starts a daemon with more in its configuration; it is stopped in the end."""
+    daemons = []
+
+    def start(more: str) -> Daemon:
+        daemon = Daemon(tmp_path / "daemon", more)
+        daemon.start()
+        daemons.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in daemons:
+        if daemon.process is not None:
+            daemon.stop()
+
+
+def subjects(daemon: Daemon) -> list[str]:
+    """The subjects of all that was delivered, but for notices."""
+    found = [content for content in daemon.mailbox() if b"\nAuto-Submitted:" not in content]
+    return sorted(match[1].decode() for content in found if (match := SUBJECT.search(content)))
+
+
+def fetch(daemon: Daemon, *arguments: str, exit_code: int = 0) -> list[dict[str, object]]:
+    done = daemon.masqmail("fetch", *arguments, "--json")
+    assert done.returncode == exit_code, (done.stdout, done.stderr, daemon.log.read_text()[-3000:])
+    found: list[dict[str, object]] = json.loads(done.stdout)
+    return found
+
+
+def wait_for(daemon: Daemon, *expected: str) -> None:
+    wait_until(lambda: subjects(daemon) == sorted(expected), f"{expected} in the mailbox", 20)
+
+
+def test_mail_that_waits_is_in_the_mailbox_soon_after_the_start(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    content = b"Return-Path: <bob@far.example>\r\nSubject: odd lines\r\n\r\n.\r\n..\r\n\xe9" + b"x" * 5000 + b"\r\n"
+    mailbox.mails += [mail("one"), mail("two", size=50_000), Mail("three", content)]
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"'))
+    wait_for(daemon, "one", "two", "odd lines")
+    wait_until(lambda: mailbox.uids == [], "an empty mailbox on the server")
+    (odd,) = [one for one in daemon.mailbox() if b"odd lines" in one]
+    assert odd.endswith(content.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n"))
+    assert odd.startswith(b"Return-Path: <bob@far.example>\n")
+    assert b"(account isp)" in odd.partition(b"\nReceived: ")[2][:100], odd[:500]
+    (account,) = daemon.ask("status")["fetch"]
+    assert (account["name"], account["state"]) == ("isp", "ready")
+    assert account["reason"].startswith("3 messages taken (5")
+    assert account["last_at"] < account["next_at"]
+
+
+def test_fetch_brings_what_is_there_when_it_is_said(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"', 'interval = "manual"', "keep = true"))
+    assert daemon.ask("status")["fetch"][0]["state"] == "manual"
+    (nothing,) = fetch(daemon)
+    assert (nothing["state"], nothing["taken"]) == ("done", 0)
+    mailbox.mails.append(mail("one"))
+    (one,) = fetch(daemon, "isp")
+    assert (one["account"], one["state"], one["taken"], one["bytes"]) == ("isp", "done", 1, mailbox.mails[0].size)
+    wait_for(daemon, "one")
+    assert mailbox.uids == ["one"], "it is kept on the server"
+    (again,) = fetch(daemon)
+    assert (again["taken"], again["reason"]) == (0, "nothing new")
+    assert daemon.masqmail("fetch", "nobody").returncode == os.EX_DATAERR
+
+
+def test_a_server_that_is_not_there_fails_with_its_reason_and_others_go_on(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails.append(mail("one"))
+    lost = post.account(tmp_path, "lost").replace(f":{post.port}", ":1")
+    daemon = run(lost + post.account(tmp_path, "isp", f'deliver_to = "{USER}"'))
+    wait_for(daemon, "one")
+    lost_end, isp_end = sorted(fetch(daemon, exit_code=os.EX_TEMPFAIL), key=lambda end: end["account"] == "isp")
+    assert (lost_end["account"], lost_end["state"], isp_end["state"]) == ("lost", "failed", "done")
+    assert "127.0.0.1:1" in str(lost_end["reason"])
+    lost_status = daemon.ask("status")["fetch"][0]
+    assert lost_status["state"] == "failed"
+    assert str(lost_end["reason"]) in lost_status["reason"]
+    shown = daemon.masqmail("fetch").stdout
+    assert f"lost: failed: {lost_end['reason']}\n" in shown
+    assert "isp: nothing new\n" in shown
+
+
+def test_a_link_that_comes_up_has_mail_fetched(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails.append(mail("one"))
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"', links='"line"'))
+    daemon.masqmail("link", "down", "line")
+    (end,) = fetch(daemon, exit_code=os.EX_TEMPFAIL)
+    assert str(end["reason"]).startswith("link line is down: declared down by hand")
+    assert mailbox.sessions == []
+    daemon.masqmail("link", "up", "line")
+    wait_for(daemon, "one")
+
+
+def test_a_big_message_waits_on_the_server_until_somebody_gets_it(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails += [mail("small"), mail("big", size=200_000)]
+    settings = (f'deliver_to = "{USER}"', 'max_size = "100KB"', 'interval = "manual"')
+    daemon = run(post.account(tmp_path, "isp", *settings))
+    (end,) = fetch(daemon)
+    assert (end["taken"], end["left"]) == (1, 1)
+    fetch(daemon)
+    wait_for(daemon, "small")
+    notices = [one for one in daemon.mailbox() if b"\nAuto-Submitted:" in one]
+    assert len(notices) == 1
+    assert b"\n  masqmail fetch isp --message big\n" in notices[0]
+    assert b"\n  Subject: big\n" in notices[0]
+    (end,) = fetch(daemon, "isp", "--message", "big")
+    assert (end["state"], end["taken"]) == ("done", 1)
+    wait_for(daemon, "small", "big")
+    assert mailbox.uids == []
+    (end,) = fetch(daemon, "isp", "--message", "nothing", exit_code=os.EX_TEMPFAIL)
+    assert "nothing" in str(end["reason"])
+
+
+def test_a_reply_to_the_notice_brings_the_big_message(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails.append(mail("big", size=200_000))
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"', 'max_size = "100KB"'))
+    wait_until(lambda: len(daemon.mailbox()) == 1, "a notice", 20)
+    (notice,) = daemon.mailbox()
+    found = re.search(rb"^Reply-To: (.*)$", notice, re.MULTILINE)
+    assert found is not None
+    answer = b"To: %s\nSubject: Re: big\n\nplease\n" % found[1]
+    assert daemon.sendmail("-t", message=answer).returncode == 0
+    wait_for(daemon, "big")
+    assert daemon.queue() == []
+    history = daemon.ask("log")
+    assert any("what it is about is fetched" in entry["text"] for entry in history)
+
+
+def test_what_another_program_has_fetched_is_not_fetched_again(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails += [mail("old"), mail("new")]
+    uids = tmp_path / "daemon" / "uids"
+    uids.mkdir(parents=True)
+    (uids / "isp").write_text("old\n")
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"', "keep = true"))
+    wait_for(daemon, "new")
+
+
+def test_check_says_that_a_provider_records_no_envelope(mailbox: PopMailbox, post: PopPost, tmp_path: Path) -> None:
+    mailbox.mails += [mail("one"), mail("two")]
+    multidrop = ('envelope_header = "Delivered-To"', 'multidrop_domains = ["home.example"]')
+    daemon = Daemon(tmp_path / "daemon", post.account(tmp_path, "isp", *multidrop))
+    done = daemon.masqmail("check", "--connect")
+    assert done.returncode == 0, done.stderr
+    told = "none of 2 messages there has a recipient in Delivered-To; all mail goes to postmaster"
+    assert f"fetch.isp: 127.0.0.1:{post.port}: fine; {told}\n" in done.stdout
+    assert mailbox.uids == ["one", "two"]
+    (tmp_path / "isp.secret").write_text("wrong\n")
+    done = daemon.masqmail("check", "--connect")
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert "refused the login of ann" in done.stdout
+
+
+def test_an_account_comes_with_a_reload(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails.append(mail("one"))
+    daemon = run("")
+    assert daemon.ask("status")["fetch"] == []
+    text = daemon.config.read_text()
+    daemon.configure(text + post.account(tmp_path, "isp", f'deliver_to = "{USER}"'))
+    daemon.reload()
+    wait_for(daemon, "one")
+    daemon.configure(text)
+    daemon.reload()
+    wait_until(lambda: daemon.ask("status")["fetch"] == [], "no account any more")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("keep", ["false", "true"])
+def test_a_kill_at_any_moment_of_a_fetch_loses_nothing_and_doubles_nothing(tmp_path: Path, keep: str) -> None:
+    chance, mailbox = random.Random(keep), PopMailbox()
+    sent: list[str] = []
+    with running_pop(mailbox, bytes_per_second=500_000) as post:
+        daemon = Daemon(
+            tmp_path / "daemon", post.account(tmp_path, "isp", f'deliver_to = "{USER}"', f"keep = {keep}")
+        )
+        for _ in range(max(1, KILLS // 2)):
+            while len(sent) - len(subjects(daemon)) < 10:
+                name = f"m{len(sent)}"
+                sent.append(name)
+                mailbox.mails.append(mail(name, size=chance.choice((0, 3_000, 3_000, 100_000))))
+            _fetch_and_die(daemon, mailbox, chance)
+        kills_on_the_way = sum(not session.has_quit for session in mailbox.sessions)
+        daemon.start()
+        try:
+            wait_until(lambda: len(subjects(daemon)) >= len(sent), "all mail in the mailbox", 120)
+            fetch(daemon)
+            daemon.wait_for_empty_queue()
+        finally:
+            daemon.stop()
+    found = Counter(subjects(daemon))
+    assert set(sent) - set(found) == set(), "lost"
+    assert {name: count for name, count in found.items() if count > 1} == {}, "came twice"
+    assert mailbox.uids == (sent if keep == "true" else [])
+    bodies = [path for path in (tmp_path / "daemon/spool/bodies").rglob("*") if path.is_file()]
+    assert bodies == [], "a body without its message is left"
+    assert kills_on_the_way > KILLS // 4, "most of them came too late to mean anything"
+
+
+def _fetch_and_die(daemon: Daemon, mailbox: PopMailbox, chance: random.Random) -> None:
+    """A daemon that fetches by itself as soon as it runs, and is killed at some moment of that."""
+    before = len(mailbox.sessions)
+    daemon.start(wait=False)
+    wait_until(lambda: len(mailbox.sessions) > before, "a connection to the server", 20)
+    time.sleep(chance.random() * 0.6)
+    daemon.kill()
