@@ -16,7 +16,7 @@ from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.agent import ParentAgent, ThreadAgent
 from masqmail.daemon.parent_payload import decode_job, encode_outcome
 from masqmail.delivery.forward import Forward
-from masqmail.delivery.job import Content, LocalMethod, Look
+from masqmail.delivery.job import Content, LocalMethod
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover
 from masqmail.mail.status import OK
 from masqmail.settings import HostPort
@@ -263,26 +263,26 @@ async def test_a_job_that_is_too_big_defers(pair: tuple[socket.socket, socket.so
 # --- a user's .forward
 
 
-async def ask(tmp_path: Path, look: Look, text: str | None, mode: int = 0o600) -> object:
+async def ask(tmp_path: Path, text: str | None, mode: int = 0o600) -> object:
     if text is not None:
         (tmp_path / ".forward").write_text(text)
         (tmp_path / ".forward").chmod(mode)
-    return await thread_agent(tmp_path).deliver(replace(BOB, look=look), CONTENT)
+    return await thread_agent(tmp_path).deliver(replace(BOB, asks_forward=True), CONTENT)
 
 
 async def test_a_thread_asks_the_forward_file_before_the_mailbox(tmp_path: Path) -> None:
-    found = await ask(tmp_path, Look.FIRST, "ann@isp.example\n")
+    found = await ask(tmp_path, "ann@isp.example\n")
     assert found == Forward(((f"{tmp_path}/.forward", "ann@isp.example\n"),))
     assert not (tmp_path / "mail" / "bob.d").exists()
 
 
 async def test_without_a_forward_file_the_mailbox_gets_the_message(tmp_path: Path) -> None:
-    assert isinstance(await ask(tmp_path, Look.FIRST, None), Delivered)
+    assert isinstance(await ask(tmp_path, None), Delivered)
     assert len(list((tmp_path / "mail" / "bob.d" / "new").iterdir())) == 1
 
 
 async def test_an_unsafe_forward_file_is_told_of_and_the_mailbox_gets_the_message(tmp_path: Path) -> None:
-    outcome = await ask(tmp_path, Look.FIRST, "ann@isp.example\n", 0o666)
+    outcome = await ask(tmp_path, "ann@isp.example\n", 0o666)
     assert isinstance(outcome, Delivered)
     assert outcome.reason == (
         f"250 2.0.0 Delivered to {tmp_path}/mail/bob.d; {tmp_path}/.forward was passed over: "
@@ -290,20 +290,12 @@ async def test_an_unsafe_forward_file_is_told_of_and_the_mailbox_gets_the_messag
     )
 
 
-@pytest.mark.parametrize("text", [None, "\\bob\n"])
-async def test_who_asks_only_gets_no_delivery(tmp_path: Path, text: str | None) -> None:
-    found = await ask(tmp_path, Look.ONLY, text)
-    assert isinstance(found, Forward)
-    assert bool(found.texts) == (text is not None)
-    assert not (tmp_path / "mail" / "bob.d").exists()
-
-
 async def test_a_home_that_does_not_answer_puts_the_mail_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
     monkeypatch.setattr("masqmail.daemon.agent.LOOK_SECONDS", 0.01)
     monkeypatch.setattr("masqmail.daemon.agent.ask_forward", lambda plan: answered.wait(30))
     try:
-        outcome = await ask(tmp_path, Look.FIRST, None)
+        outcome = await ask(tmp_path, None)
     finally:
         answered.set()
     assert isinstance(outcome, Deferred)
@@ -315,6 +307,6 @@ async def test_a_home_that_cannot_be_read_puts_the_mail_off(tmp_path: Path, monk
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("masqmail.delivery.forward._read_own", fail)
-    outcome = await ask(tmp_path, Look.FIRST, None)
+    outcome = await ask(tmp_path, None)
     assert isinstance(outcome, Deferred)
     assert outcome.reason == f"{tmp_path}/.forward: input/output error"

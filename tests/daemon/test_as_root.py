@@ -17,8 +17,11 @@ import pytest
 import trustme
 
 from support.daemon import CONFIGURATION, Daemon
+from support.lmtppeer import lmtp_peer
 from support.mail import message
-from support.peers import SEARCH_PATH
+from support.peers import SEARCH_PATH, wait_until
+from support.popmailbox import PopMailbox, mail
+from support.poppost import running_pop
 from support.ports import free_port
 
 pytestmark = [
@@ -222,3 +225,114 @@ def test_without_forward_files_nobody_looks(separated: Separated, bob: str) -> N
     assert daemon.sendmail("-i", bob, message=message("off")).returncode == 0
     daemon.wait_for_empty_queue()
     assert len(list(separated.mailbox(bob).iterdir())) == 1
+
+
+def with_lmtp(daemon: Daemon, place: str) -> None:
+    """Starts it again; everybody gets mail from the LMTP server there."""
+    text = daemon.config.read_text().replace('delivery = "maildir"', f'delivery = "lmtp"\nlmtp = "{place}"')
+    daemon.configure(text.replace("[local]\n", '[local]\nrecipient_delimiter = "+"\n'))
+    daemon.stop()
+    daemon.start()
+
+
+def test_lmtp_is_spoken_by_the_recipient_to_a_socket_of_his_own(separated: Separated, bob: str) -> None:
+    daemon = separated.daemon
+    with_lmtp(daemon, f"{daemon.folder}/${{user}}.lmtp")
+    uid = pwd.getpwnam(bob).pw_uid
+    with (
+        lmtp_peer(daemon.folder / f"{bob}.lmtp") as peer_of_bob,
+        lmtp_peer(daemon.folder / "games.lmtp") as peer_of_games,
+    ):
+        (daemon.folder / "bob" / ".forward").write_text("")
+        assert daemon.sendmail("-i", f"{bob}+lists", "games", message=message("lmtp")).returncode == 0
+        daemon.wait_for_empty_queue()
+    (visit,) = peer_of_bob.visits
+    assert (visit.uid, visit.gid, visit.groups) == (uid, uid, (uid,))
+    assert (visit.recipient, visit.commands[0]) == (f"{bob}+lists", "LHLO laptop.example.org")
+    (visit,) = peer_of_games.visits
+    assert (visit.uid, visit.recipient) == (pwd.getpwnam("games").pw_uid, "games")
+
+
+def test_an_lmtp_server_at_a_port_sees_the_recipients_account_too(separated: Separated) -> None:
+    port = free_port()
+    with_lmtp(separated.daemon, f"127.0.0.1:{port}")
+    with lmtp_peer(port) as peer:
+        assert separated.daemon.sendmail("-i", *USERS, message=message("tcp")).returncode == 0
+        separated.daemon.wait_for_empty_queue()
+    found = {visit.recipient: visit.uid for visit in peer.visits}
+    assert found == {user: pwd.getpwnam(user).pw_uid for user in USERS}
+
+
+def test_a_big_message_goes_to_an_lmtp_server_without_being_in_memory(separated: Separated) -> None:
+    daemon = separated.daemon
+    daemon.configure(daemon.config.read_text().replace("[smtp]\n", '[smtp]\nmax_message_size = "100MB"\n'))
+    with_lmtp(daemon, f"{daemon.folder}/lmtp")
+    body = (b"x" * 70 + b"\n") * 1_000_000
+    with lmtp_peer(daemon.folder / "lmtp") as peer:
+        assert daemon.sendmail("-i", "games", message=message("big", body)).returncode == 0
+        daemon.wait_for_empty_queue()
+    (visit,) = peer.visits
+    assert visit.size_bytes > len(body) > visit.peak_bytes
+
+
+def test_an_lmtp_server_that_lets_the_user_not_in_defers_with_the_reason(separated: Separated) -> None:
+    daemon = separated.daemon
+    with_lmtp(daemon, f"{daemon.folder}/lmtp")
+    with lmtp_peer(daemon.folder / "lmtp") as peer:
+        (daemon.folder / "lmtp").chmod(0o600)
+        assert daemon.sendmail("-i", "games", message=message("closed")).returncode == 0
+        wait_until(lambda: daemon.recipient("games@laptop.example.org")["state"] == "deferred", "a deferral")
+        reason = daemon.recipient("games@laptop.example.org")["reason"]
+        assert reason == f"cannot connect to {daemon.folder}/lmtp: permission denied"
+        (daemon.folder / "lmtp").chmod(0o666)
+        assert daemon.masqmail("flush").returncode == 0
+        daemon.wait_for_empty_queue()
+    assert [visit.recipient for visit in peer.visits] == ["games"]
+
+
+def test_the_program_of_a_route_runs_as_the_alias_user_and_may_be_set_uid(separated: Separated) -> None:
+    daemon = separated.daemon
+    output = daemon.folder / "mail" / "who"
+    set_uid = daemon.folder / "set-uid-id"
+    shutil.copy("/usr/bin/id", set_uid)
+    shutil.chown(set_uid, "games", "games")
+    set_uid.chmod(0o4755)
+    command = ["/bin/sh", "-c", f"id > {output}; {set_uid} >> {output}; cat >> {output}"]
+    route = f"""[routes.fax]
+deliver = "pipe"
+command = {json.dumps(command)}
+recipients = ["*@fax.test"]
+links = ["always"]
+from_line = true
+"""
+    text = daemon.config.read_text().replace("[local]\n", '[local]\nalias_user = "man"\n')
+    daemon.configure(f"{text}\n{route}")
+    daemon.stop()
+    daemon.start()
+    assert daemon.sendmail("-i", "-f", "root", "12@fax.test", message=message("fax")).returncode == 0
+    daemon.wait_for_empty_queue()
+    assert who_ran(output)[0] == "man"
+    set_uid_line, sent = output.read_text().split("\n", 2)[1:]
+    assert "uid=6(man)" in set_uid_line and "euid=5(games)" in set_uid_line
+    assert sent.startswith("From root@laptop.example.org ")
+    assert "Delivered-To" not in sent
+
+
+def test_mail_is_fetched_with_a_password_that_only_root_can_read(folder: Path) -> None:
+    """By a daemon that may not even see the program's files any more, if those are root's alone."""
+    mailbox = PopMailbox([mail("fetched")])
+    with running_pop(mailbox) as post:
+        account = post.account(folder, "isp", 'deliver_to = "games"')
+        text = CONFIGURATION.format(folder=folder, port=free_port()).replace("[host]\n", SEPARATED, 1)
+        text = text.replace(f'maildir = "{folder}/maildir"', f'maildir = "{folder}/mail/${{user}}"')
+        (folder / "mail").mkdir()
+        (folder / "mail").chmod(0o1777)
+        daemon = Daemon(folder, text=text + account)
+        daemon.start()
+        try:
+            inbox = folder / "mail/games/new"
+            wait_until(lambda: inbox.is_dir() and len(list(inbox.glob("*"))) == 1, "the message of games")
+        finally:
+            daemon.stop()
+    (delivered,) = inbox.glob("*")
+    assert delivered.stat().st_uid == pwd.getpwnam("games").pw_uid

@@ -1,17 +1,15 @@
 """Many deliveries on this host at a time."""
 
-from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
-from masqmail.daemon.locallane import ENOUGH_JOBS, INTERRUPTED, MAILBOX_PLACES, PIPE_PLACES
+from masqmail.daemon.locallane import ENOUGH_JOBS, INTERRUPTED, LMTP_PLACES, MAILBOX_PLACES, PIPE_PLACES
 from masqmail.daemon.rules import Rules
 from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore
-from masqmail.delivery.lmtp import Letter
-from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover, NotTried, Outcome
-from masqmail.mail.status import MAILBOX_FULL, OK
+from masqmail.mail.outcome import Culprit, Deferred, NotTried, Outcome
+from masqmail.mail.status import MAILBOX_FULL
 from masqmail.routing.local import LocalDomains
 from masqmail.spool.api import TargetKind
 from masqmail.spool.states import State
@@ -120,58 +118,54 @@ async def test_a_message_for_very_many_is_worked_off_in_bounds() -> None:
         assert most == MAILBOX_PLACES
 
 
-LMTP = Mailstore(LocalMethod.LMTP, "/run/${user}/lmtp")
-
-
-def with_lmtp(handed: list[tuple[str, Letter, str]], outcome: Outcome) -> Assembly:
-    """Where joe and root get mail from an LMTP server, and ann does not."""
-
-    async def hand(address: str, letter: Letter, *, helo_name: str) -> Outcome:
-        handed.append((address, letter, helo_name))
-        return outcome
-
+def with_lmtp() -> Assembly:
+    """Where joe gets mail from an LMTP server, and ann does not."""
     local = LocalDomains("gw.home.example", ("home.example", "gw.home.example"), recipient_delimiter="+")
-    stores = {"joe": LMTP, "root": LMTP}
-    the_rules = rules(local=local, mailbox_of=lambda user: stores.get(user, Mailstore(LocalMethod.MBOX)))
-    daemon = assembly(the_rules)
-    daemon.lanes._local._hand_to_lmtp = hand
-    return daemon
+    stores = {"joe": Mailstore(LocalMethod.LMTP, "/run/lmtp")}
+    return assembly(rules(local=local, mailbox_of=lambda user: stores.get(user, Mailstore(LocalMethod.MBOX))))
 
 
-async def test_a_user_of_an_lmtp_server_gets_mail_through_it_by_name_with_the_detail() -> None:
-    handed: list[tuple[str, Letter, str]] = []
-    async with with_lmtp(handed, Delivered(OK, handover=Handover.MAILBOX)).running() as daemon:
+async def test_whoever_hands_a_message_to_an_lmtp_server_is_told_what_the_server_asks_for() -> None:
+    async with with_lmtp().running() as daemon:
         await daemon.accept("m1", daemon.local("joe")._replace(original="Joe+lists@home.example"))
-        await daemon.accept(
-            "m2", daemon.local("root")._replace(original="postmaster@home.example"), daemon.local("ann")
-        )
-    assert [job.target for job in daemon.agent.jobs] == ["ann"]
-    (address, letter, name), (other, second, _) = handed
-    assert (address, other, name) == ("/run/joe/lmtp", "/run/root/lmtp", "gw.home.example")
-    assert [str(item.envelope.recipients[0].mailbox) for item in (letter, second)] == ["joe+lists", "root"]
-    lines = letter.content.header.split(b"\r\n")[:3]
+        assert daemon.states() == []
+    (job,), (content,) = daemon.agent.jobs, daemon.agent.contents
+    assert (job.kind, job.target, job.variables.recipient_local) == (TargetKind.MAILBOX, "joe", "Joe+lists")
+    lines = content.header.split(b"\r\n")[:3]
     assert lines[1:] == [b"Delivered-To: joe@gw.home.example", b"Envelope-To: Joe+lists@home.example"]
-    assert letter.size_bytes == len(b"".join(letter.content.chunks()))
-    assert daemon.states() == []
+    assert (job.size_bytes, job.is_8bit) == (len(b"".join(content.chunks())), False)
 
 
 async def test_an_lmtp_server_that_is_away_puts_the_mail_off() -> None:
-    async with with_lmtp([], NotTried(Culprit.CONNECTION, "cannot connect to /run/joe/lmtp")).running() as daemon:
+    async def answer(job: LocalJob) -> Outcome:
+        return NotTried(Culprit.CONNECTION, "cannot connect to /run/lmtp")
+
+    daemon = with_lmtp()
+    daemon.agent.answer = answer
+    async with daemon.running():
         await daemon.accept("m1", daemon.local("joe"))
         (recipient,) = daemon.recipients()
-        assert (recipient.state, recipient.reason) == (State.DEFERRED, "cannot connect to /run/joe/lmtp")
+        assert (recipient.state, recipient.reason) == (State.DEFERRED, "cannot connect to /run/lmtp")
 
 
-async def test_a_name_that_would_lead_to_another_socket_puts_the_mail_off() -> None:
-    daemon = with_lmtp([], Delivered(OK))
+async def test_a_slow_lmtp_server_holds_up_no_mailbox() -> None:
+    gate, waiting = anyio.Event(), 0
+
+    async def answer(job: LocalJob) -> Outcome | None:
+        nonlocal waiting
+        if job.target == "joe":
+            waiting += 1
+            await gate.wait()
+        return None
+
+    daemon = with_lmtp()
+    daemon.agent.answer = answer
     async with daemon.running():
-        daemon.accounts.names += ("../x",)
-        stores = Mailstore(LocalMethod.LMTP, "/run/${recipient_local}/lmtp")
-        daemon.directory.rules = replace(daemon.rules, mailbox_of=lambda user: stores)
-        await daemon.accept("m1", daemon.local("joe")._replace(original='"../x"@home.example'))
-        (recipient,) = daemon.recipients()
-        assert recipient.state is State.DEFERRED
-        assert "cannot be part of a path" in recipient.reason
+        for number in range(2 * LMTP_PLACES):
+            await daemon.accept(f"slow{number}", daemon.local("joe"))
+        await daemon.accept("m1", daemon.local("ann"))
+        assert (waiting, [job.target for job in daemon.agent.jobs]) == (LMTP_PLACES, ["ann"])
+        gate.set()
 
 
 async def test_slow_programs_of_users_hold_up_no_mailbox() -> None:

@@ -9,9 +9,10 @@ import anyio
 import pytest
 
 from masqmail.delivery import connect
-from masqmail.delivery.connect import MAX_CAREFUL_HOSTS, MAX_CUT_OFF, Memory, Options, TlsMode, client_options
+from masqmail.delivery.connect import MAX_CAREFUL_HOSTS, MAX_CUT_OFF, Memory, Options, client_options
 from masqmail.net.errors import NameFailure, TlsFailure
 from masqmail.net.fake import stream_pair
+from masqmail.net.session import TlsMode
 from masqmail.proto.smtp.clientsession import StartTls
 from masqmail.settings import HostPort
 

@@ -13,10 +13,11 @@ from datetime import timedelta
 
 import pytest
 
-from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.job import Transaction
 from masqmail.delivery.smtp import send
 from masqmail.mail.outcome import Deferred, Delivered, NotTried, Outcome
+from masqmail.net.session import TlsMode
 from masqmail.settings import HostPort
 from support.listfeed import ListFeed, transaction
 

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from masqmail.delivery import direct
-from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.direct import OwnHost, Source, send_direct
 from masqmail.delivery.job import Feed
 from masqmail.delivery.smtp import SessionEnd
@@ -15,6 +15,7 @@ from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed
 from masqmail.mail.status import Status
 from masqmail.net.errors import NameFailure, NullMx
 from masqmail.net.fake import FakeResolver
+from masqmail.net.session import TlsMode
 from masqmail.settings import HostPort
 from support.listfeed import ListFeed, transaction
 from support.scripted_server import ScriptedServer, listening

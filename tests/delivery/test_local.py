@@ -3,17 +3,22 @@
 import errno
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
 from masqmail.delivery.files import NotUsable
 from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore
 from masqmail.delivery.local import LocalSettings, Plan, deliver, plan_for
-from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed
+from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, NotTried
 from masqmail.spool.api import TargetKind
 from masqmail.system.accounts import Account
 from support import local as support
+from support.scripted_server import ScriptedServer, listening
+
+pytestmark = pytest.mark.anyio
 
 CONTENT = [b"Subject: one\r\n\r\nbody\r\n"]
 BOB = support.account("bob", os.geteuid(), os.getegid())
@@ -70,10 +75,49 @@ def test_an_mda_runs_as_the_user_and_knows_who_that_is(tmp_path: Path) -> None:
     }
 
 
-def test_a_mailbox_of_an_lmtp_server_is_not_written_to(tmp_path: Path) -> None:
-    settings = support.settings(tmp_path, mailstores={"bob": Mailstore(LocalMethod.LMTP, "/run/lmtp")})
-    with pytest.raises(NotUsable, match="LMTP"):
-        plan(support.job(TargetKind.MAILBOX, "bob"), settings)
+def lmtp_settings(tmp_path: Path, place: str, delimiter: str = "+") -> LocalSettings:
+    settings = support.settings(tmp_path, mailstores={"bob": Mailstore(LocalMethod.LMTP, place)})
+    return replace(settings, recipient_delimiter=delimiter)
+
+
+def lmtp_job(asked_for: str, **variables: str) -> LocalJob:
+    job = support.job(TargetKind.MAILBOX, "bob")
+    return replace(job, variables=replace(job.variables, recipient_local=asked_for, **variables))
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "delimiter", "mailbox"),
+    [("bob", "+", "bob"), ("Bob+lists", "+", "bob+lists"), ("alias+x", "+", "bob"), ("bob+x", "", "bob")],
+)
+def test_an_lmtp_server_knows_the_user_by_name_with_the_detail(
+    tmp_path: Path, asked_for: str, delimiter: str, mailbox: str
+) -> None:
+    found = plan(lmtp_job(asked_for), lmtp_settings(tmp_path, "/run/${user}/lmtp", delimiter))
+    assert (found.method, found.account, found.path) == (LocalMethod.LMTP, BOB, "/run/bob/lmtp")
+    assert (str(found.mailbox), found.host_name) == (mailbox, "gateway.example")
+
+
+def test_a_name_that_would_lead_to_another_socket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotUsable, match=r"the LMTP server of bob: .* cannot be part of a path"):
+        plan(lmtp_job("../x"), lmtp_settings(tmp_path, "/run/${recipient_local}/lmtp"))
+
+
+@pytest.mark.parametrize("sender", ["ann@example.org", ""])
+async def test_a_letter_reaches_the_lmtp_server(tmp_path: Path, sender: str) -> None:
+    settings = lmtp_settings(tmp_path, f"{tmp_path}/${{user}}.lmtp")
+    job = replace(lmtp_job("bob+x", sender=sender), size_bytes=len(CONTENT[0]), is_8bit=True)
+    server = ScriptedServer(lmtp=True)
+    async with listening(lambda: server, path=tmp_path / "bob.lmtp"):
+        outcome = await anyio.to_thread.run_sync(deliver, plan(job, settings), CONTENT)
+    assert isinstance(outcome, Delivered)
+    (taken,) = server.taken
+    assert (taken.sender, taken.recipients, taken.content) == (sender, ("bob+x",), CONTENT[0])
+    assert server.commands[0] == "LHLO gateway.example" and "BODY=8BITMIME" in server.commands[1]
+
+
+def test_an_lmtp_server_that_is_away_is_no_failure(tmp_path: Path) -> None:
+    outcome = deliver(plan(lmtp_job("bob"), lmtp_settings(tmp_path, "/nonexistent/lmtp")), CONTENT)
+    assert outcome == NotTried(Culprit.CONNECTION, "cannot connect to /nonexistent/lmtp: no such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +137,8 @@ def test_a_file_of_an_alias_is_written_by_the_alias_user(
         (TargetKind.MAILBOX, "carol", "there is no account carol now"),
         (TargetKind.PIPE, "|fax 'x", "a quote is never closed"),
         (TargetKind.PIPE, "|fax ${x}", r"\$\{x\} is unknown"),
-        (TargetKind.REMOTE, "a@b.example", "no target on this host"),
+        (TargetKind.REMOTE, "a@b.example", "the route a@b.example has no program now"),
+        (TargetKind.USER, "bob", "no target on this host"),
     ],
 )
 def test_what_cannot_be_planned_is_explained(

@@ -12,6 +12,7 @@ import pytest
 from masqmail.delivery import program
 from masqmail.delivery.files import NotUsable
 from masqmail.delivery.program import Ending
+from masqmail.net.complaints import MAX_LINE_CHARACTERS
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "SENDER": "ann@example.org"}
 
@@ -76,7 +77,7 @@ def test_the_last_line_of_both_outputs_is_kept() -> None:
 
 def test_output_without_end_is_bounded() -> None:
     ending = run("head -c 1000000 /dev/zero | tr '\\0' x")
-    assert ending == Ending(0, "x" * program.MAX_LINE_CHARACTERS)
+    assert ending == Ending(0, "x" * MAX_LINE_CHARACTERS)
 
 
 def test_output_is_made_printable() -> None:

@@ -12,11 +12,13 @@ import pytest
 import trustme
 
 from masqmail.delivery import connect, smtp
-from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.job import Transaction
 from masqmail.delivery.smtp import SessionEnd, send
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried
+from masqmail.net import session
 from masqmail.net.errors import ConnectionLost, NameFailure
+from masqmail.net.session import TlsMode
 from masqmail.net.stream import Stream
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.settings import HostPort
@@ -373,7 +375,7 @@ async def test_a_name_that_is_none_is_the_names_fault() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("silent_at", ["connect", "ehlo", "mail", "content"])
 async def test_silence_is_not_waited_out_for_ever(silent_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "CONNECT_TIME", timedelta(days=1))
+    monkeypatch.setattr(session, "CONNECT_TIME", timedelta(days=1))
     feed = ListFeed(transaction("one"))
     impatient = replace(OPTIONS, time_scale=0.0003)
 

@@ -11,12 +11,13 @@ import anyio
 import pytest
 import trustme
 
-from masqmail.delivery import wrapper
-from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.smtp import SessionEnd, send
-from masqmail.delivery.wrapper import MAX_LINES, open_wrapped
 from masqmail.mail.outcome import Culprit, Delivered
+from masqmail.net import wrapper
 from masqmail.net.errors import ConnectFailure
+from masqmail.net.session import TlsMode
+from masqmail.net.wrapper import MAX_LINES, open_wrapped
 from masqmail.settings import HostPort
 from masqmail.system import events
 from support.listfeed import ListFeed, transaction
@@ -56,6 +57,10 @@ async def deliver(options: Options, *names: str) -> tuple[SessionEnd, ListFeed]:
     feed = ListFeed(*(transaction(name) for name in names or ("m1",)))
     with anyio.fail_after(20):
         return await send(SHORE, options, feed, Memory()), feed
+
+
+def unheard(program: str, line: str) -> None:
+    raise AssertionError(f"{program} has said {line}")
 
 
 @pytest.fixture
@@ -150,7 +155,7 @@ async def test_a_program_that_does_not_end_by_itself_is_ended_with_all_that_it_s
     monkeypatch.setattr(wrapper, "GRACE_SECONDS", 0.05)
     pids = tmp_path / "pids"
     script = f"trap '' TERM; sleep 1000 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; wait; sleep 1000"
-    stream, _, program = await open_wrapped(("/bin/sh", "-c", script), "shore.test:25")
+    stream, _, program = await open_wrapped(("/bin/sh", "-c", script), unheard)
     with anyio.fail_after(10):
         while not pids.exists():
             await anyio.sleep(0.005)
@@ -180,7 +185,7 @@ async def test_nothing_stays_open_when_the_program_cannot_be_watched(monkeypatch
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(os, "pidfd_open", refuse)
     with pytest.raises(ConnectFailure, match="cannot run sleep: Too many open files"):
-        await open_wrapped(("sleep", "1000"), "shore.test:25")
+        await open_wrapped(("sleep", "1000"), unheard)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -1,5 +1,6 @@
 """What runs on a Debian host and sends mail: each with our `sendmail` in the place it knows."""
 
+import gzip
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_cron_mails_what_a_job_prints(host: DebianHost, tmp_path: Path) -> None:
         letter = host.delivered("echo Hello from cron")
     assert (letter.sender, letter.recipients) == (ROOT, (ROOT,))
     assert letter.text == "Hello from cron, Grüße\n"
+    assert letter.content["From"] == ROOT
 
 
 def test_at_mails_what_a_job_prints(host: DebianHost, tmp_path: Path) -> None:
@@ -211,6 +213,64 @@ def test_smartd_warns_of_a_disk(host: DebianHost) -> None:
     letter = host.delivered("SMART error (EmailTest)")
     assert (letter.sender, letter.recipients) == (ROOT, (ROOT,))
     assert "TEST EMAIL from smartd" in letter.text
+
+
+def test_mdadm_tells_of_an_array(host: DebianHost, tmp_path: Path) -> None:
+    """Its test message needs no array; one about a broken disk goes the same way."""
+    needs("mdadm")
+    (tmp_path / "mdadm.conf").write_text(
+        "MAILADDR ann@far.test\nARRAY /dev/md0 UUID=11111111:22222222:33333333:44444444\n"
+    )
+    words = ["--monitor", "--scan", "--test", "--oneshot", f"--config={tmp_path}/mdadm.conf"]
+    host.run("mdadm", *words)
+    letter = host.queued("TestMessage event on /dev/md0")
+    assert (letter.sender, letter.recipients) == (ROOT, ("ann@far.test",))
+    assert letter.content["From"] == f"mdadm monitoring <{ROOT}>"
+    assert "A TestMessage event had been detected on md device /dev/md0" in letter.text
+
+
+def test_mdadm_may_say_who_it_is(host: DebianHost, tmp_path: Path) -> None:
+    needs("mdadm")
+    (tmp_path / "mdadm.conf").write_text(
+        "MAILADDR root\nMAILFROM RAID <raid>\nARRAY /dev/md1 UUID=11111111:22222222:33333333:44444444\n"
+    )
+    host.run("mdadm", "--monitor", "--scan", "--test", "--oneshot", f"--config={tmp_path}/mdadm.conf")
+    letter = host.delivered("TestMessage event on /dev/md1")
+    assert (letter.sender, letter.recipients) == (ROOT, (ROOT,))
+    assert letter.content["From"] == "RAID <raid@laptop.example.org>"
+
+
+CHANGES = """\
+masqtest (2.0-1) unstable; urgency=medium
+
+  * Grüße: it sends more mail.
+
+ -- Anna Müller <anna@laptop.example.org>  Fri, 20 Nov 2026 10:00:00 +0000
+
+masqtest (1.0-1) unstable; urgency=medium
+
+  * First release.
+
+ -- Anna Müller <anna@laptop.example.org>  Thu, 19 Nov 2026 10:00:00 +0000
+"""
+
+
+def test_apt_listchanges_mails_what_is_new_in_a_package(host: DebianHost, tmp_path: Path) -> None:
+    needs("apt-listchanges", "dpkg-deb")
+    package = tmp_path / "package"
+    for folder in ("DEBIAN", "usr/share/doc/masqtest"):
+        (package / folder).mkdir(parents=True)
+    (package / "usr/share/doc/masqtest/changelog.Debian.gz").write_bytes(gzip.compress(CHANGES.encode()))
+    (package / "DEBIAN" / "control").write_text(
+        "Package: masqtest\nVersion: 2.0-1\nArchitecture: all\nMaintainer: anna@laptop.example.org\nDescription: x\n"
+    )
+    host.run("dpkg-deb", "--root-owner-group", "--build", str(package), str(tmp_path / "masqtest.deb"))
+    words = ["--profile=none", "--frontend=mail", "--email-address=ann@far.test", "--which=both", "--since=1.0-1"]
+    host.run("apt-listchanges", *words, str(tmp_path / "masqtest.deb"))
+    letter = host.queued("apt-listchanges: changelogs for laptop.example.org")
+    assert (letter.sender, letter.recipients) == (ROOT, ("ann@far.test",))
+    assert "* Grüße: it sends more mail." in letter.text
+    assert "First release" not in letter.text
 
 
 def test_unattended_upgrades_reports(host: DebianHost) -> None:

@@ -19,7 +19,7 @@ from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.parent_payload import decode_result, encode_job
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.forward import LOOK_SECONDS, Forward
-from masqmail.delivery.job import Content, LocalJob, Look
+from masqmail.delivery.job import Content, LocalJob
 from masqmail.delivery.local import (
     FindAccount,
     LocalSettings,
@@ -36,7 +36,8 @@ from masqmail.mail.status import LOCAL_ERROR
 from masqmail.settings import HostPort
 from masqmail.system import events
 
-MAX_THREADS = 8
+MAX_THREADS = 24  # as many as the lanes have places for
+MAX_LOOKERS = 8
 
 _Reply = asyncio.Future[tuple[bytes, list[int]]]
 
@@ -51,7 +52,7 @@ class ThreadAgent:
         self.settings = settings
         self._find_account = find_account
         self._threads = anyio.CapacityLimiter(MAX_THREADS)
-        self._lookers = anyio.CapacityLimiter(MAX_THREADS)
+        self._lookers = anyio.CapacityLimiter(MAX_LOOKERS)
 
     async def deliver(self, job: LocalJob, content: Content) -> Outcome | Forward:
         """Carries out one job. When it is cancelled, a program or a wait for a lock is given up soon after."""
@@ -60,9 +61,9 @@ class ThreadAgent:
         try:
             plan = plan_for(job, self.settings, self._find_account)
             _check_is_ours(plan)
-            if job.look is not Look.NO:
+            if job.asks_forward:
                 found = await self._ask_forward(plan)
-                if isinstance(found, Deferred) or found.texts or job.look is Look.ONLY:
+                if isinstance(found, Deferred) or found.texts:
                     return found
                 trouble = found.trouble
             outcome = await anyio.to_thread.run_sync(

@@ -7,7 +7,6 @@ of the places alone, and the rest is for mailboxes.
 from dataclasses import replace
 from logging import ERROR
 from math import inf
-from typing import Protocol
 
 import anyio
 
@@ -15,20 +14,17 @@ from masqmail.daemon.desk import Desk
 from masqmail.daemon.feed import our_fault
 from masqmail.daemon.forwarding import Forwarded
 from masqmail.daemon.lane import Lane
-from masqmail.delivery import lmtp
 from masqmail.delivery.forward import Forward, trouble_in
-from masqmail.delivery.job import Content, LocalAgent, LocalJob, LocalMethod, Look, Mailstore
-from masqmail.delivery.lmtp import Letter
-from masqmail.delivery.local import local_error
-from masqmail.delivery.variables import VariableError, expand_place, variables_of
+from masqmail.delivery.job import Content, LocalAgent, LocalJob, LocalMethod, Mailstore
+from masqmail.delivery.variables import variables_of
 from masqmail.mail.address import Mailbox, parse_mailbox
-from masqmail.mail.envelope import Body, Envelope, Recipient
+from masqmail.mail.envelope import Body
 from masqmail.mail.header import split_fields
 from masqmail.mail.outcome import Culprit, Delivered, Failed, Outcome
 from masqmail.mail.status import MAIL_LOOP
 from masqmail.mail.trace import for_mailbox, read_client, was_delivered_to
 from masqmail.routing.alias import expand_forward, forward_owners
-from masqmail.spool.api import Lease, Spool, StoredMessage, StoredRecipient, TargetKind
+from masqmail.spool.api import Kind, Lease, Spool, StoredMessage, StoredRecipient, TargetKind
 from masqmail.system.events import INTERNAL_ERROR, emit
 
 #: Deliveries at the same time, to mailboxes and files, to programs, and to LMTP servers.
@@ -45,34 +41,26 @@ WINDOW_BYTES = 8 << 20
 INTERRUPTED = "its delivery was interrupted when MasqMail stopped"
 
 
-class HandToLmtp(Protocol):
-    """`delivery.lmtp.deliver`, or what stands for it in a test."""
-
-    async def __call__(self, address: str, letter: Letter, *, helo_name: str) -> Outcome: ...
-
-
 class LocalLane:
     """Delivers on this host."""
 
-    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, hand_to_lmtp: HandToLmtp = lmtp.deliver) -> None:
+    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent) -> None:
         self._spool = spool
         self._desk = desk
         self._agent = agent
-        self._hand_to_lmtp = hand_to_lmtp
 
     async def run(self, lane: Lane) -> None:
         """Works until nothing is left. Nothing stays leased, also when it is cancelled."""
-        await _Shift(self._spool, self._desk, self._agent, self._hand_to_lmtp, lane).run()
+        await _Shift(self._spool, self._desk, self._agent, lane).run()
 
 
 class _Shift:
     """One run of the lane. `_open` counts the jobs that were leased and have no outcome."""
 
-    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, hand_to_lmtp: HandToLmtp, lane: Lane) -> None:
+    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, lane: Lane) -> None:
         self._spool = spool
         self._desk = desk
         self._agent = agent
-        self._hand_to_lmtp = hand_to_lmtp
         self._lane = lane
         self._open = 0
         self._ended = anyio.Event()
@@ -141,7 +129,8 @@ class _Shift:
         rules = self._desk.directory.rules
         asked_for = parse_mailbox(recipient.original)
         mailbox = Mailbox(recipient.target, rules.host_name) if is_user(recipient) else asked_for
-        if was_delivered_to(split_fields(message.header), mailbox):
+        is_fetched = message.kind is Kind.FETCHED  # then its server may have written our address there
+        if not is_fetched and was_delivered_to(split_fields(message.header), mailbox):
             reason = f"the message was delivered to {mailbox} before: it is in a loop"
             return Failed(MAIL_LOOP.with_text(reason), Culprit.RECIPIENT, reason)
         header = for_mailbox(
@@ -151,21 +140,17 @@ class _Shift:
             envelope_to=recipient.original,
             save_envelope_to=rules.saves_envelope_to,
         )
-        job, content = _job(message, recipient, asked_for), Content(header, message.body)
-        store = self._mailstore(recipient)
-        is_lmtp = store is not None and store.method is LocalMethod.LMTP
-        if recipient.kind is TargetKind.USER and rules.forwards:
-            found = await self._agent.deliver(replace(job, look=Look.ONLY if is_lmtp else Look.FIRST), content)
-            if not isinstance(found, Forward):
-                if isinstance(found, Delivered):
-                    self._desk.directory.note_forward(job.target, trouble_in(found.reason))
-                return found
+        size_bytes = message.size_bytes - len(message.header) + len(header)
+        job, content = _job(message, recipient, asked_for, size_bytes), Content(header, message.body)
+        if recipient.kind is not TargetKind.USER or not rules.forwards:
+            return only_outcome(await self._agent.deliver(job, content))
+        found = await self._agent.deliver(replace(job, asks_forward=True), content)
+        if isinstance(found, Forward):
             self._desk.directory.note_forward(job.target, found.trouble)
-            if found.texts:
-                return self._expand(message, recipient, found)
-        if store is not None and is_lmtp:
-            return await self._hand_over(store.place, message, job, content)
-        return _outcome(await self._agent.deliver(job, content))
+            return self._expand(message, recipient, found)
+        if isinstance(found, Delivered):
+            self._desk.directory.note_forward(job.target, trouble_in(found.reason))
+        return found
 
     def _expand(self, message: StoredMessage, recipient: StoredRecipient, found: Forward) -> Forwarded:
         """Who gets the message in the stead of a user with a .forward."""
@@ -173,26 +158,8 @@ class _Shift:
         expansion = expand_forward(recipient.target, came_by, dict(found.texts), self._desk.directory.book())
         return self._desk.forwarded(message, recipient, expansion)
 
-    async def _hand_over(self, place: str, message: StoredMessage, job: LocalJob, content: Content) -> Outcome:
-        """To an LMTP server, which knows the user by name; the detail it may have asked for goes with it."""
-        rules = self._desk.directory.rules
-        try:
-            address = expand_place(place, job.variables)
-        except VariableError as error:
-            return local_error(f"the LMTP server of {job.target}: {error}")
-        detail = rules.local.detail_of(job.variables.recipient_local, job.target)
-        letter = Letter(
-            Envelope(
-                message.reverse_path, (Recipient(Mailbox(job.target + detail, "")),), body=message.declared_body
-            ),
-            content,
-            message.size_bytes - len(message.header) + len(content.header),
-            message.declared_body is Body.EIGHT_BIT,
-        )
-        return await self._hand_to_lmtp(address, letter, helo_name=rules.host_name)
 
-
-def _outcome(result: Outcome | Forward) -> Outcome:
+def only_outcome(result: Outcome | Forward) -> Outcome:
     """What came of a job for which no .forward was to be asked."""
     if isinstance(result, Forward):
         raise TypeError("a .forward was asked though nobody wanted it")
@@ -204,7 +171,7 @@ def is_user(recipient: StoredRecipient) -> bool:
     return recipient.kind in (TargetKind.MAILBOX, TargetKind.USER)
 
 
-def _job(message: StoredMessage, recipient: StoredRecipient, asked_for: Mailbox) -> LocalJob:
+def _job(message: StoredMessage, recipient: StoredRecipient, asked_for: Mailbox, size_bytes: int) -> LocalJob:
     owners = [recipient.target] if is_user(recipient) else forward_owners(recipient.source)[-1:]
     received_host, ident = read_client(message.protocol, message.received_from)
     return LocalJob(
@@ -221,4 +188,6 @@ def _job(message: StoredMessage, recipient: StoredRecipient, asked_for: Mailbox)
         ),
         source=recipient.source,
         is_first=not recipient.attempts and not recipient.reason,
+        size_bytes=size_bytes,
+        is_8bit=message.declared_body is Body.EIGHT_BIT,
     )

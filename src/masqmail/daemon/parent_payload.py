@@ -7,14 +7,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, assert_never
 
 from masqmail.daemon.parent_wire import MAX_REASON_CHARACTERS, WireError
 from masqmail.delivery.forward import Forward
-from masqmail.delivery.job import LocalJob, Look
+from masqmail.delivery.job import LocalJob
 from masqmail.delivery.local import local_error
 from masqmail.delivery.variables import NAMES, Variables
-from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, Outcome
+from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
 from masqmail.mail.status import Status
 from masqmail.spool.api import TargetKind
 
@@ -25,7 +25,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def encode_job(job: LocalJob) -> bytes:
-    return _encode({**asdict(job), "kind": job.kind.value, "look": job.look.value})
+    return _encode({**asdict(job), "kind": job.kind.value})
 
 
 def decode_job(payload: bytes) -> LocalJob:
@@ -41,7 +41,9 @@ def decode_job(payload: bytes) -> LocalJob:
             variables,
             _text(values, "source"),
             bool(values["is_first"]),
-            Look(values["look"]),
+            bool(values["asks_forward"]),
+            int(values["size_bytes"]),
+            bool(values["is_8bit"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WireError(f"a delivery that cannot be read: {error!r}") from error
@@ -50,13 +52,15 @@ def decode_job(payload: bytes) -> LocalJob:
 def encode_outcome(outcome: Outcome) -> bytes:
     match outcome:
         case Delivered(status, reason=reason):
-            return _encode_verdict("delivered", status, reason)
+            return _encode_verdict("delivered", status, reason, handover=outcome.handover.value)
         case Deferred(status, culprit, reason):
-            return _encode_verdict("deferred", status, reason, culprit)
+            return _encode_verdict("deferred", status, reason, culprit=culprit.value, in_doubt=outcome.in_doubt)
         case Failed(status, culprit, reason):
-            return _encode_verdict("failed", status, reason, culprit)
+            return _encode_verdict("failed", status, reason, culprit=culprit.value)
+        case NotTried(culprit, reason):
+            return _encode({"outcome": "not tried", "culprit": culprit.value, "reason": _plain(reason)})
         case _:
-            raise TypeError(f"{outcome!r} is no outcome of a local delivery")
+            assert_never(outcome)
 
 
 def encode_result(result: Outcome | Forward) -> bytes:
@@ -84,17 +88,23 @@ def decode_result(payload: bytes) -> Outcome | Forward:
 def decode_outcome(payload: bytes) -> Outcome:
     values = _decode(payload)
     try:
+        word, reason = values["outcome"], _text(values, "reason")
+        if word == "not tried":
+            return NotTried(Culprit(values["culprit"]), reason)
         status = Status(int(values["code"]), _text(values, "enhanced"), _text(values, "text"))
-        reason = _text(values, "reason")
-        if values["outcome"] == "delivered":
-            return Delivered(status, handover=Handover.MAILBOX, reason=reason)
-        verdict: type[Deferred | Failed] = {"deferred": Deferred, "failed": Failed}[values["outcome"]]
-        return verdict(status, Culprit(values["culprit"]), reason)
+        if word == "delivered":
+            return Delivered(status, handover=Handover(values["handover"]), reason=reason)
+        culprit = Culprit(values["culprit"])
+        if word == "deferred":
+            return Deferred(status, culprit, reason, in_doubt=bool(values["in_doubt"]))
+        if word == "failed":
+            return Failed(status, culprit, reason)
+        raise ValueError(f"{word!r} is no outcome")
     except (KeyError, TypeError, ValueError) as error:
         raise WireError(f"an outcome that cannot be read: {error!r}") from error
 
 
-def _encode_verdict(word: str, status: Status, reason: str, culprit: Culprit | None = None) -> bytes:
+def _encode_verdict(word: str, status: Status, reason: str, **more: str | bool) -> bytes:
     return _encode(
         {
             "outcome": word,
@@ -102,7 +112,7 @@ def _encode_verdict(word: str, status: Status, reason: str, culprit: Culprit | N
             "enhanced": status.enhanced,
             "text": _plain(status.text),
             "reason": _plain(reason),
-            "culprit": culprit.value if culprit else "",
+            **more,
         }
     )
 

@@ -15,7 +15,7 @@ TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the p
 if TYPE_CHECKING:
     from typing import NoReturn
 
-MAX_WORKERS = 16
+MAX_WORKERS = 24  # as many as the daemon's lanes have places for
 GRACE_SECONDS = 10.0  # between asking a worker to stop and killing it
 
 _MAX_RESULT_BYTES = 32768  # less than a pipe holds: a worker never waits for us

@@ -20,7 +20,8 @@ class ParentSettings:
 
     The daemon becomes `user` and `group` (empty: the user's own). `mailbox` says how users get mail, by method,
     place and command (`delivery.job.Mailstore`), unless `mailboxes` says it for one; `alias_user` is the account that
-    runs the pipes and writes the files of alias files. `listen` has host and port by the name the daemon uses.
+    runs the pipes and writes the files of alias files, and runs the `programs` of routes (`piperoute.PipeProgram`,
+    by the route's name). `listen` has host and port by the name the daemon uses.
     `directories` are made for it, with these modes, when they are missing. `secret_files` are those it may read
     though they are root's.
     """
@@ -42,6 +43,8 @@ class ParentSettings:
         directories: tuple[tuple[str, int], ...],
         log_level: str = "info",
         log_format: str = "text",
+        recipient_delimiter: str = "",
+        programs: dict[str, tuple[tuple[str, ...], bool, bool]] | None = None,
     ) -> None:
         self.user = user
         self.group = group
@@ -57,6 +60,8 @@ class ParentSettings:
         self.directories = directories
         self.log_level = log_level
         self.log_format = log_format
+        self.recipient_delimiter = recipient_delimiter
+        self.programs = programs or {}
 
 
 def send(settings: ParentSettings, pipe: int) -> None:

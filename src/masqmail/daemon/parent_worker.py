@@ -1,7 +1,8 @@
 """What a process forked by the parent does for one delivery: read the request, become its account, deliver, report.
 
-It starts as root. Until it has become somebody else it only looks: which account, which path, and whether an
-alias file really names the program or file. Nothing the daemon says is taken on trust.
+It starts as root. Until it has become somebody else it only looks: which account, which path, program or server by
+the parent's own settings, and whether an alias file really names the program or file. Nothing the daemon says is
+taken on trust.
 """
 
 import os
@@ -9,6 +10,7 @@ import signal
 import stat
 import threading
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from masqmail.daemon.identity import become
@@ -17,7 +19,7 @@ from masqmail.daemon.parent_settings import ParentSettings
 from masqmail.daemon.parent_wire import WireError
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.forward import LOOK_SECONDS, Forward, names
-from masqmail.delivery.job import LocalJob, LocalMethod, Look, Mailstore
+from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore
 from masqmail.delivery.local import (
     FindAccount,
     LocalSettings,
@@ -29,6 +31,7 @@ from masqmail.delivery.local import (
     plan_for,
     with_trouble,
 )
+from masqmail.delivery.piperoute import PipeProgram
 from masqmail.mail.outcome import Culprit, Deferred, Outcome
 from masqmail.mail.status import LOCAL_ERROR
 from masqmail.routing.alias import forward_owners
@@ -46,7 +49,21 @@ def local_settings(settings: ParentSettings) -> LocalSettings:
         method, place, command = settings.mailboxes.get(user, settings.mailbox)
         return Mailstore(LocalMethod(method), place, command)
 
-    return LocalSettings(settings.host_name, settings.alias_user, mailbox_of, settings.pipe_timeout_seconds)
+    _load_methods(settings)
+    return LocalSettings(
+        settings.host_name,
+        settings.alias_user,
+        mailbox_of,
+        settings.pipe_timeout_seconds,
+        settings.recipient_delimiter,
+        {route: PipeProgram(*program) for route, program in settings.programs.items()},
+    )
+
+
+def _load_methods(settings: ParentSettings) -> None:
+    """Loads into the parent what a worker may find out of its reach once it is somebody else."""
+    if any(method == LocalMethod.LMTP.value for method, *_ in (settings.mailbox, *settings.mailboxes.values())):
+        import_module("masqmail.delivery.lmtp")
 
 
 def work(
@@ -84,12 +101,13 @@ def carry_out(
     try:
         job = decode_job(payload)
         _check_content(descriptors)
+        is_named = job.kind in (TargetKind.PIPE, TargetKind.FILE)  # by a file; the rest by our settings
         is_forwarded = bool(forward_owners(job.source))
-        if job.kind is not TargetKind.MAILBOX and not is_forwarded:
+        if is_named and not is_forwarded:
             check_source(job, alias_files, glob_files)
         plan = plan_for(job, settings, find_account)
         _become_account_of(plan, job)
-        if job.kind is not TargetKind.MAILBOX and is_forwarded:
+        if is_named and is_forwarded:
             check_forward(job, plan)
         return _look_and_deliver(plan, _pieces(descriptors), stop)
     except NotUsable as error:
@@ -126,10 +144,10 @@ def check_forward(job: LocalJob, plan: Plan) -> None:
 
 
 def _look_and_deliver(plan: Plan, pieces: Iterator[bytes], stop: threading.Event) -> Outcome | Forward:
-    if plan.job.look is Look.NO:
+    if not plan.job.asks_forward:
         return deliver(plan, pieces, stop)
     found = _ask_forward(plan)
-    if isinstance(found, Deferred) or found.texts or plan.job.look is Look.ONLY:
+    if isinstance(found, Deferred) or found.texts:
         return found
     return with_trouble(deliver(plan, pieces, stop), found.trouble)
 

@@ -1,63 +1,58 @@
 """The work of a lane of a pipe route: one run of its program for each recipient, rewritten as the route says.
 
-Programs may take minutes. So many run at a time as the route has `max_connections`; a link that goes down stops none
-of them, for whether that matters only the program knows, and it has a time-out.
+Programs may take minutes. So many run at a time as the route has `max_connections`, and no more than `PLACES` of all
+routes; a link that goes down stops none of them, for whether that matters only the program knows, and it has a
+time-out. They run where the programs of aliases do, and as the same account.
 """
 
-import threading
-from collections.abc import Callable
-from functools import partial
 from logging import ERROR
 
 import anyio
-import anyio.to_thread
 
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.feed import our_fault, prepare
 from masqmail.daemon.lane import Lane
-from masqmail.daemon.locallane import INTERRUPTED
-from masqmail.delivery import piperoute
-from masqmail.delivery.job import Transaction
-from masqmail.delivery.piperoute import PipeProgram
+from masqmail.daemon.locallane import INTERRUPTED, only_outcome
+from masqmail.delivery.job import LocalAgent, LocalJob, Transaction
 from masqmail.delivery.variables import Variables, variables_of
 from masqmail.mail.outcome import Outcome
 from masqmail.mail.trace import read_client
 from masqmail.routing.route import Route
-from masqmail.spool.api import Lease, Spool, StoredMessage
+from masqmail.spool.api import Lease, Spool, StoredMessage, TargetKind
 from masqmail.system.events import INTERNAL_ERROR, emit
 
 WINDOW_BYTES = 8 << 20
 
-#: `delivery.piperoute.deliver`, or what stands for it in a test.
-RunProgram = Callable[..., Outcome]
+#: Programs of routes at the same time; more wait, so that mailboxes never do.
+PLACES = 8
 
 
 class PipeLane:
     """Runs the programs of pipe routes."""
 
-    def __init__(self, spool: Spool, desk: Desk, run_program: RunProgram = piperoute.deliver) -> None:
+    def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent) -> None:
         self._spool = spool
         self._desk = desk
-        self._run_program = run_program
+        self._agent = agent
+        self._places = anyio.Semaphore(PLACES)
 
     async def run(self, lane: Lane, route: Route) -> None:
         """Works until nothing is left. Nothing stays leased, also when it is cancelled."""
-        program = self._desk.directory.rules.programs[route.name]
-        await _Shift(self._spool, self._desk, self._run_program, lane, route, program).run()
+        await _Shift(self._spool, self._desk, self._agent, self._places, lane, route).run()
 
 
 class _Shift:
     """One run of the lane. `_open` counts the recipients that were leased and have no outcome."""
 
     def __init__(
-        self, spool: Spool, desk: Desk, run_program: RunProgram, lane: Lane, route: Route, program: PipeProgram
+        self, spool: Spool, desk: Desk, agent: LocalAgent, places: anyio.Semaphore, lane: Lane, route: Route
     ) -> None:
         self._spool = spool
         self._desk = desk
-        self._run_program = run_program
+        self._agent = agent
+        self._all_places = places
         self._lane = lane
         self._route = route
-        self._program = program
         self._open = 0
         self._ended = anyio.Event()
         self._most = desk.directory.rules.max_connections(route.name)
@@ -81,7 +76,7 @@ class _Shift:
         is_begun = False
         outcome: Outcome | None = None
         try:
-            async with self._places:
+            async with self._places, self._all_places:
                 await self._spool.begin([lease.recipients[0].id])
                 is_begun = True
                 outcome = await self._deliver_safely(lease)
@@ -101,20 +96,8 @@ class _Shift:
             return our_fault(error)
 
     async def _deliver(self, message: StoredMessage, transaction: Transaction) -> Outcome:
-        """Runs the program in a thread. When it is cancelled the program is ended soon after."""
-        stop = threading.Event()
-        run_program = partial(
-            self._run_program,
-            self._program,
-            transaction.content,
-            _variables(message, transaction),
-            host_name=self._desk.directory.rules.host_name,
-            stop=stop,
-        )
-        try:
-            return await anyio.to_thread.run_sync(run_program, abandon_on_cancel=True)
-        finally:
-            stop.set()
+        job = LocalJob(TargetKind.REMOTE, self._route.name, message.queue_id, _variables(message, transaction))
+        return only_outcome(await self._agent.deliver(job, transaction.content))
 
 
 def _variables(message: StoredMessage, transaction: Transaction) -> Variables:

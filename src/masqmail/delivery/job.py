@@ -101,26 +101,19 @@ class Mailstore:
     command: tuple[str, ...] = ()
 
 
-class Look(Enum):
-    """Whether the user's .forward is asked: no, before the mailbox gets the message, or instead of that."""
-
-    NO = "no"
-    FIRST = "first"
-    ONLY = "only"
-
-
 @dataclass(frozen=True, slots=True)
 class LocalJob:
-    """One local recipient of one message, as the spool holds it.
+    """One recipient of one message that somebody of this host takes, as the spool holds it.
 
     By `kind`, `target` is a user name, "|command" or a path; for the last two `source` is the "FILE:NAME" of
-    the alias entry it comes from, or "~USER/.forward". Whose rights, which file and which arguments that means is
-    decided by whoever carries the job out, from the configuration: see `local.plan_for`.
+    the alias entry it comes from, or "~USER/.forward". For a remote recipient it is the name of the route whose
+    program takes the message. Whose rights, which file and which arguments that means is decided by whoever
+    carries the job out, from the configuration: see `local.plan_for`.
 
     `identity` is the same for every repeat of the same delivery, and no other delivery on any host has it, so
     that a Maildir can recognise a repeat. `is_first` says that nobody can have begun this delivery before, which
-    saves looking for one. With `look` the agent asks the user's .forward first, and gives what it found where that
-    leads anywhere, or where nothing else was asked for.
+    saves looking for one. With `asks_forward` the agent asks the user's .forward first, and gives what it found
+    where that leads anywhere. `size_bytes` counts what the content yields, and `is_8bit` tells of 8-bit text in it.
     """
 
     kind: TargetKind
@@ -129,7 +122,9 @@ class LocalJob:
     variables: Variables
     source: str = ""
     is_first: bool = False
-    look: Look = Look.NO
+    asks_forward: bool = False
+    size_bytes: int = 0
+    is_8bit: bool = False
 
 
 class LocalAgent(Protocol):

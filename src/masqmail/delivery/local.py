@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -18,16 +18,27 @@ from typing import assert_never
 from masqmail.delivery import maildir, mbox, pipe
 from masqmail.delivery.files import NotUsable
 from masqmail.delivery.forward import NAME, Forward, look
-from masqmail.delivery.job import LocalJob, LocalMethod, Look, Mailstore
+from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore
 from masqmail.delivery.locks import MailboxBusy
+from masqmail.delivery.piperoute import PipeProgram, as_wanted
 from masqmail.delivery.program import TIMEOUT_SECONDS
-from masqmail.delivery.variables import VariableError, Variables, environment_of, expand_path, expand_words
+from masqmail.delivery.variables import (
+    VariableError,
+    Variables,
+    environment_of,
+    expand_path,
+    expand_place,
+    expand_words,
+)
+from masqmail.mail.address import Mailbox, parse_mailbox
+from masqmail.mail.envelope import Body, Envelope, Recipient
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover, Outcome
 from masqmail.mail.status import LOCAL_ERROR, MAILBOX_FULL, STORAGE_FULL, Status
 from masqmail.routing.alias import forward_owners
 from masqmail.routing.aliasfile import split_command
+from masqmail.routing.local import detail_of
 from masqmail.spool.api import TargetKind
-from masqmail.system.accounts import Account
+from masqmail.system.accounts import Account, own_account
 
 MAILBOX_BUSY = Status(450, "4.2.0", "The mailbox is locked by another program")
 
@@ -44,18 +55,25 @@ class LocalSettings:
     """What the configuration says about local delivery.
 
     `mailbox_of` says how a user gets mail. `alias_user` is the account that runs the pipes and writes the files of
-    alias files.
+    alias files, and runs the `programs` of routes where root would. `recipient_delimiter` separates a user's name
+    from a detail.
     """
 
     host_name: str
     alias_user: str
     mailbox_of: Callable[[str], Mailstore]
     pipe_timeout_seconds: float = TIMEOUT_SECONDS
+    recipient_delimiter: str = ""
+    programs: Mapping[str, PipeProgram] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, and as whom. `path` is a mailbox or file; a pipe has a command instead."""
+    """What is to be done, and as whom.
+
+    `path` is a mailbox, a file or the LMTP server, which knows `mailbox` and is told our `host_name`. A pipe has a
+    command instead, and in a route also the `program` with the form it wants.
+    """
 
     job: LocalJob
     method: LocalMethod
@@ -64,6 +82,9 @@ class Plan:
     command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     timeout_seconds: float = TIMEOUT_SECONDS
+    program: PipeProgram | None = None
+    mailbox: Mailbox | None = None
+    host_name: str = ""
 
 
 def plan_for(job: LocalJob, settings: LocalSettings, find_account: FindAccount) -> Plan:
@@ -77,7 +98,9 @@ def plan_for(job: LocalJob, settings: LocalSettings, find_account: FindAccount) 
         case TargetKind.FILE:
             method = LocalMethod.MAILDIR if job.target.endswith("/") else LocalMethod.MBOX
             return Plan(job, method, owner_of(job, settings, find_account), path=job.target.rstrip("/"))
-        case TargetKind.REMOTE | TargetKind.USER:
+        case TargetKind.REMOTE:
+            return _plan_route(job, settings, find_account)
+        case TargetKind.USER:
             raise NotUsable(f"{job.target} is no target on this host")
         case _:
             assert_never(job.kind)
@@ -138,19 +161,17 @@ def owner_of(job: LocalJob, settings: LocalSettings, find_account: FindAccount) 
 
 
 def _alias_account(settings: LocalSettings, find_account: FindAccount) -> Account:
-    """Who runs the programs and writes the files of alias files: never root, CVE-2001-1173."""
+    """Who runs the programs and writes the files of alias files and routes: never root, CVE-2001-1173."""
     account = _account(settings.alias_user, find_account)
     if account.uid == 0:
-        raise NotUsable(f"alias_user is {account.name}: programs and files of aliases are never root's")
+        raise NotUsable(f"alias_user is {account.name}: what aliases and routes name is never root's")
     return account
 
 
 def _plan_mailbox(job: LocalJob, settings: LocalSettings, account: Account) -> Plan:
     store, variables = settings.mailbox_of(account.name), replace(job.variables, user=account.name)
-    if job.look is Look.ONLY:
-        return Plan(job, store.method, account)
     if store.method is LocalMethod.LMTP:
-        raise NotUsable(f"{account.name} gets mail from an LMTP server now")
+        return _plan_lmtp(job, store.place, variables, settings, account)
     if store.method is LocalMethod.MDA:  # whatever was asked for: who it is for is all that it can look up
         variables = replace(variables, recipient_local=account.name)
         return _plan_program(job, store.command, variables, settings, account)
@@ -159,6 +180,27 @@ def _plan_mailbox(job: LocalJob, settings: LocalSettings, account: Account) -> P
     except VariableError as error:
         raise NotUsable(f"the mailbox of {account.name}: {error}") from error
     return Plan(job, store.method, account, path=path.rstrip("/"))
+
+
+def _plan_lmtp(job: LocalJob, place: str, variables: Variables, settings: LocalSettings, account: Account) -> Plan:
+    """The server knows the user by name; the detail that may have been asked for goes with it."""
+    try:
+        server = expand_place(place, variables)
+    except VariableError as error:
+        raise NotUsable(f"the LMTP server of {account.name}: {error}") from error
+    detail = detail_of(variables.recipient_local, account.name, settings.recipient_delimiter)
+    mailbox = Mailbox(account.name + detail, "")
+    return Plan(job, LocalMethod.LMTP, account, path=server, mailbox=mailbox, host_name=settings.host_name)
+
+
+def _plan_route(job: LocalJob, settings: LocalSettings, find_account: FindAccount) -> Plan:
+    """The program of a route runs as we do, and where we are root as `alias_user`."""
+    program = settings.programs.get(job.target)
+    if program is None:
+        raise NotUsable(f"the route {job.target} has no program now")
+    account = own_account() if os.geteuid() else _alias_account(settings, find_account)
+    plan = _plan_program(job, program.command, job.variables, settings, account)
+    return replace(plan, program=program)
 
 
 def _words_of(job: LocalJob) -> tuple[str, ...]:
@@ -190,7 +232,7 @@ def _plan_program(
 def _deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None) -> Outcome:
     if plan.path == NOWHERE:
         return _delivered(NOWHERE)
-    if plan.path and os.geteuid() == 0:
+    if plan.method in (LocalMethod.MBOX, LocalMethod.MAILDIR) and os.geteuid() == 0:
         _check_for_root(plan)
     match plan.method:
         case LocalMethod.MBOX:
@@ -200,18 +242,44 @@ def _deliver(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None) 
             is_new = maildir.put(plan.path, pieces, identity=plan.job.identity, is_first=plan.job.is_first)
             return _delivered(plan.path, "" if is_new else "an earlier attempt had put it there")
         case LocalMethod.PIPE:
-            return pipe.deliver(
-                plan.command,
-                pieces,
-                environment=plan.environment,
-                directory=plan.account.home,
-                timeout_seconds=plan.timeout_seconds,
-                stop=stop,
-            )
-        case LocalMethod.MDA | LocalMethod.LMTP:  # the one is planned as a pipe, the other is not done here
+            return _run(plan, pieces, stop)
+        case LocalMethod.LMTP:
+            return _hand_over(plan, pieces, stop)
+        case LocalMethod.MDA:  # planned as a pipe
             raise NotUsable(f"nobody can deliver by {plan.method.value} here")
         case _:
             assert_never(plan.method)
+
+
+def _run(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None) -> Outcome:
+    """Runs a program. Nobody behind that of a route is known to report a success: RFC 3464 §2.3.3."""
+    if plan.program:
+        pieces = as_wanted(plan.program, pieces, plan.job.variables.sender)
+    outcome = pipe.deliver(
+        plan.command,
+        pieces,
+        environment=plan.environment,
+        directory=plan.account.home,
+        timeout_seconds=plan.timeout_seconds,
+        stop=stop,
+    )
+    if plan.program and isinstance(outcome, Delivered):
+        return replace(outcome, handover=Handover.RELAYED)
+    return outcome
+
+
+def _hand_over(plan: Plan, pieces: Iterable[bytes], stop: threading.Event | None) -> Outcome:
+    from masqmail.delivery import lmtp  # on many hosts nobody gets mail that way
+
+    assert plan.mailbox is not None
+    job, sender = plan.job, plan.job.variables.sender
+    envelope = Envelope(
+        parse_mailbox(sender) if sender else None,
+        (Recipient(plan.mailbox),),
+        body=Body.EIGHT_BIT if job.is_8bit else Body.SEVEN_BIT,
+    )
+    letter = lmtp.Letter(envelope, pieces, job.size_bytes, job.is_8bit)
+    return lmtp.deliver(plan.path, letter, helo_name=plan.host_name, stop=stop)
 
 
 def _delivered(path: str, reason: str = "") -> Delivered:

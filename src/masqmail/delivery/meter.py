@@ -57,7 +57,7 @@ class Meter:
         self._feed = feed
         self._client: Client
         self._wire: Wire
-        self._socket: socket.socket
+        self._socket: socket.socket | None
         self._offset = 0  # from what the kernel counts to what the wire does
         self._sent = anyio.Event()
         self._is_greeted = False
@@ -81,7 +81,7 @@ class Meter:
         if self._timer is not None:
             self._timer.cancel()
 
-    def connected(self, sock: socket.socket, client: Client, wire: Wire) -> None:
+    def connected(self, sock: socket.socket | None, client: Client, wire: Wire) -> None:
         self._socket, self._client, self._wire = sock, client, wire
         self._gauge.note_heard(anyio.current_time())
         if self._may_share and (info := tcp_info(sock)) is not None and info.round_trip_seconds >= FAR_SECONDS:

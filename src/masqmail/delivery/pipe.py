@@ -12,7 +12,7 @@ from masqmail.delivery import program
 from masqmail.delivery.program import Ending
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
-from masqmail.system.accounts import Account
+from masqmail.net.complaints import signal_name
 
 EX_TEMPFAIL = 75
 
@@ -43,7 +43,6 @@ def deliver(
     directory: str,
     timeout_seconds: float = program.TIMEOUT_SECONDS,
     stop: threading.Event | None = None,
-    become: Account | None = None,
 ) -> Outcome:
     """Runs the program and judges how it ended. Raises what `program.run` raises."""
     ending = program.run(
@@ -53,7 +52,6 @@ def deliver(
         directory=directory,
         timeout_seconds=timeout_seconds,
         stop=stop,
-        become=become,
     )
     return judge(os.path.basename(command[0]), ending)
 
@@ -64,7 +62,7 @@ def judge(name: str, ending: Ending) -> Outcome:
     if ending.code is None:
         return _deferred(f"{name} did not end in time{said}", Culprit.LOCAL)
     if ending.code < 0:
-        return _deferred(f"{name} was ended by {program.signal_name(-ending.code)}{said}", Culprit.LOCAL)
+        return _deferred(f"{name} was ended by {signal_name(-ending.code)}{said}", Culprit.LOCAL)
     if ending.code == 0:
         return Delivered(Status(250, "2.0.0", f"Delivered to {name}"), handover=Handover.MAILBOX)
     if ending.code == EX_TEMPFAIL:

@@ -6,7 +6,6 @@ is killed before it could see an end.
 """
 
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -19,15 +18,13 @@ from typing import Self
 
 from masqmail.delivery.files import NotUsable
 from masqmail.delivery.text import with_lf
-from masqmail.system.accounts import Account
+from masqmail.net.complaints import tidy
 
 TIMEOUT_SECONDS = 300.0
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
-MAX_LINE_CHARACTERS = 300  # of the last line of output
 
 _MAX_OUTPUT_BYTES = 4096
 _LONGEST_SLEEP_SECONDS = 0.5  # how soon a request to stop is seen
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +43,17 @@ def run(
     directory: str,
     timeout_seconds: float = TIMEOUT_SECONDS,
     stop: threading.Event | None = None,
-    become: Account | None = None,
 ) -> Ending:
     """Runs a program in `directory` (or `/` if that cannot be entered) with this environment and nothing else.
 
     Raises `NotUsable` when it cannot be started, and `OSError` when the message cannot be read. Once `stop` is
-    set its time is up. Only root can have it run as another account.
+    set its time is up.
     """
-    with _Running(_start(command, environment, directory, become), with_lf(pieces)) as running:
+    with _Running(_start(command, environment, directory), with_lf(pieces)) as running:
         return running.until_end(timeout_seconds, stop or threading.Event())
 
 
-def tidy(line: bytes) -> str:
-    """A line that a program wrote, as it may stand in a reason or the log."""
-    return _CONTROL.sub(" ", line.decode("utf-8", "replace")).strip()[:MAX_LINE_CHARACTERS]
-
-
-def signal_name(number: int) -> str:
-    """The name of a signal, such as SIGTERM."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
-
-
-def _start(
-    command: Sequence[str], environment: Mapping[str, str], directory: str, become: Account | None
-) -> "subprocess.Popen[bytes]":
+def _start(command: Sequence[str], environment: Mapping[str, str], directory: str) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
             command,
@@ -84,9 +65,6 @@ def _start(
             env=environment,
             start_new_session=True,
             umask=0o077,
-            user=become.uid if become else None,
-            group=become.gid if become else None,
-            extra_groups=os.getgrouplist(become.name, become.gid) if become else None,
         )
     except OSError as error:
         raise NotUsable(f"cannot run {command[0]}: {error.strerror}") from error

@@ -1,38 +1,32 @@
 """Delivery over SMTP: one connection to one next hop, for as many messages as there are.
 
 `send` connects, lets `proto.smtp.client` decide what to say, and streams the transactions of a `Feed`: see
-`exchange`. Whatever happens, every transaction taken from the feed is settled before `send` returns.
+`exchange`. `send_turned` does the same over a connection that the next hop has made (RFC 2645 §5.3). Whatever
+happens, every transaction taken from the feed is settled before they return.
 """
 
+import socket
 from dataclasses import asdict, replace
 
 import anyio
 
-from masqmail.delivery.connect import (
-    Memory,
-    Options,
-    TlsMode,
-    client_options,
-    keep_session,
-    open_stream,
-    our_name,
-    protect,
-)
+from masqmail.delivery.connect import Memory, Options, client_options, our_name
 from masqmail.delivery.exchange import Exchange
 from masqmail.delivery.job import Feed
 from masqmail.delivery.meter import Cost, Meter
 from masqmail.delivery.reckoning import Reckoning, SessionEnd
 from masqmail.delivery.wire import Wire
-from masqmail.delivery.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper, open_wrapped
 from masqmail.mail.outcome import Culprit
 from masqmail.net.errors import NetError
+from masqmail.net.session import TlsMode, keep_session, open_stream, protect
 from masqmail.net.stream import Stream
+from masqmail.net.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper, open_wrapped
 from masqmail.proto.smtp.client import Client
 from masqmail.proto.smtp.clientsession import Phase
 from masqmail.settings import HostPort
 from masqmail.system import events
 
-__all__ = ["SessionEnd", "send"]
+__all__ = ["SessionEnd", "send", "send_turned"]
 
 
 async def send(
@@ -43,19 +37,26 @@ async def send(
     `address` is where to connect when it is not `next_hop` itself, whose name the certificate must have. Where
     opportunistic TLS fails it is tried again without (RFC 7435 §3).
     """
-    end = await _Session(next_hop, options, feed, memory).run(address or next_hop)
+    end = await _DialledSession(next_hop, address or next_hop, options, feed, memory).run()
     if end.culprit is Culprit.TLS and options.tls is TlsMode.OPPORTUNISTIC:
         plain = replace(options, tls=TlsMode.NONE, clear_password=False)
-        end = await _Session(next_hop, plain, feed, memory).run(address or next_hop)
+        end = await _DialledSession(next_hop, address or next_hop, plain, feed, memory).run()
     return end
+
+
+async def send_turned(stream: Stream, name: str, options: Options, feed: Feed, memory: Memory) -> SessionEnd:
+    """The same over a connection that a host of this name has made to us, and on which it waits for mail now.
+
+    The connection is as safe as it will be: `options` must ask for no TLS and no log-in. It is closed in the end.
+    """
+    return await _TurnedSession(stream, name, options, feed, memory).run()
 
 
 class _Session:
     """One connection: who does what when. What comes of it is for the `Reckoning`."""
 
-    def __init__(self, next_hop: HostPort, options: Options, feed: Feed, memory: Memory) -> None:
-        self._next_hop = next_hop
-        self._name = str(next_hop)
+    def __init__(self, name: str, options: Options, feed: Feed, memory: Memory) -> None:
+        self._name = name
         self._options = options
         self._feed = feed
         self._memory = memory
@@ -65,24 +66,24 @@ class _Session:
         self._exchange: Exchange
         self._meter = Meter(options, feed)
         self._cost: Cost | None = None
-        self._wrapper: Wrapper | None = None
 
-    async def run(self, address: HostPort) -> SessionEnd:
-        """The session, and the program that takes the place of the connection if there is one."""
-        patience = 0.0
-        try:
-            end = await self._run(address)
-            patience = PEACE_SECONDS if end.is_ok else LOSS_SECONDS
-        finally:
-            if self._wrapper is not None:
-                await self._wrapper.end(patience)
-        if self._wrapper is not None and end.culprit is not None and self._wrapper.verdict:
-            end = replace(end, reason=f"{end.reason}; {self._wrapper.verdict}")
-        return self._report(end)
+    async def run(self) -> SessionEnd:
+        return self._report(await self._run())
 
-    async def _run(self, address: HostPort) -> SessionEnd:
+    async def _connect(self) -> tuple[Stream, socket.socket | None]:
+        """The connection, and its socket to be asked. Raises `NetError`."""
+        raise NotImplementedError
+
+    async def _protect(self, stream: Stream) -> None:
+        """Starts TLS. Raises `TlsFailure`."""
+        raise NotImplementedError
+
+    async def _keep_session(self, stream: Stream) -> None:
+        """Keeps what TLS can use again for the next connection."""
+
+    async def _run(self) -> SessionEnd:
         try:
-            stream = await self._open(address)
+            stream = await self._open()
         except NetError as error:
             return SessionEnd(error.culprit, error.reason)
         try:
@@ -91,7 +92,7 @@ class _Session:
                 await self._exchange.run()
             self._cost = self._meter.cost(self._exchange.taken)
             if self._reckoning.went_well:
-                await keep_session(stream, self._next_hop, self._options, self._memory)
+                await self._keep_session(stream)
         finally:
             self._exchange.release()
             if not self._reckoning.went_well:
@@ -102,13 +103,10 @@ class _Session:
         await stream.aclose()
         return replace(self._reckoning.end, progress=self._reckoning.progress)
 
-    async def _open(self, address: HostPort) -> Stream:
+    async def _open(self) -> Stream:
         """Connects, and only then makes the machine: our name may depend on the connection."""
         try:
-            if self._options.wrapper:
-                stream, sock, self._wrapper = await open_wrapped(self._options.wrapper, self._name)
-            else:
-                stream, sock = await open_stream(address, self._options, self._memory, self._meter.dialling)
+            stream, sock = await self._connect()
         finally:
             self._meter.dialled()
         try:
@@ -143,7 +141,7 @@ class _Session:
                     return
                 self._client.tls_started()
             elif self._wire.stream.tls:  # connections that are made now can use the session already
-                await keep_session(self._wire.stream, self._next_hop, self._options, self._memory)
+                await self._keep_session(self._wire.stream)
         self._meter.ready()
         tls = self._wire.stream.tls
         events.emit(
@@ -190,7 +188,7 @@ class _Session:
         if not await self._is_wanted_or_cheap():
             self._reckoning.end = SessionEnd()
             return False
-        await protect(self._wire.stream, self._next_hop, self._options, self._memory)
+        await self._protect(self._wire.stream)
         self._wire.touch()
         return True
 
@@ -205,3 +203,52 @@ class _Session:
         else:
             events.emit(events.CONNECTION_FAILED, next_hop=self._name, culprit=end.culprit.value, reason=end.reason)
         return end
+
+
+class _DialledSession(_Session):
+    """One that we begin: over a connection of ours, or a program that takes its place."""
+
+    def __init__(self, next_hop: HostPort, address: HostPort, options: Options, feed: Feed, memory: Memory) -> None:
+        super().__init__(str(next_hop), options, feed, memory)
+        self._next_hop = next_hop
+        self._address = address
+        self._wrapper: Wrapper | None = None
+
+    async def run(self) -> SessionEnd:
+        """The session, and the program if there is one."""
+        patience = 0.0
+        try:
+            end = await self._run()
+            patience = PEACE_SECONDS if end.is_ok else LOSS_SECONDS
+        finally:
+            if self._wrapper is not None:
+                await self._wrapper.end(patience)
+        if self._wrapper is not None and end.culprit is not None and self._wrapper.verdict:
+            end = replace(end, reason=f"{end.reason}; {self._wrapper.verdict}")
+        return self._report(end)
+
+    async def _connect(self) -> tuple[Stream, socket.socket | None]:
+        if self._options.wrapper:
+            stream, sock, self._wrapper = await open_wrapped(self._options.wrapper, self._note_complaint)
+            return stream, sock
+        return await open_stream(self._address, self._options, self._memory, self._meter.dialling)
+
+    def _note_complaint(self, program: str, line: str) -> None:
+        events.emit(events.PROGRAM_SAID, program=program, next_hop=self._name, line=line)
+
+    async def _protect(self, stream: Stream) -> None:
+        await protect(stream, self._next_hop, self._options, self._memory)
+
+    async def _keep_session(self, stream: Stream) -> None:
+        await keep_session(stream, self._next_hop, self._options, self._memory)
+
+
+class _TurnedSession(_Session):
+    """One that the other side has begun, and turned."""
+
+    def __init__(self, stream: Stream, name: str, options: Options, feed: Feed, memory: Memory) -> None:
+        super().__init__(name, options, feed, memory)
+        self._stream = stream
+
+    async def _connect(self) -> tuple[Stream, socket.socket | None]:
+        return self._stream, self._stream.sock
