@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from masqmail.cli import main as program
-from masqmail.cli.main import is_classic, mailq, main
+from masqmail.cli.main import COMMANDS, is_classic, mailq, main
+from masqmail.cli.parser import build_parser
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,12 @@ from masqmail.cli.main import is_classic, mailq, main
         ("ann@example.org", True),
         ("-t", True),
         ("-- ann@example.org", True),
+        ("-v", True),
+        ("-v ann", True),
+        ("-v -qo dsl", True),
+        ("-v ann@example.org", True),
+        ("-v status", False),
+        ("-C /x.toml -v --json queue list", False),
         ("", False),
         ("-h", False),
         ("--help", False),
@@ -35,6 +42,20 @@ from masqmail.cli.main import is_classic, mailq, main
 )
 def test_a_command_line_of_the_original_is_known(line: str, expected: bool) -> None:
     assert is_classic(line.split()) == expected
+
+
+def test_every_command_is_known_as_one() -> None:
+    (commands,) = (action.choices for action in build_parser()._actions if isinstance(action.choices, dict))
+    assert set(commands) == COMMANDS
+
+
+def test_a_v_before_a_command_does_not_change_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.toml").write_text("")
+    answers = []
+    for words in (["check"], ["-v", "check"]):
+        answers.append((main(["--config", str(tmp_path / "own.toml"), *words]), *capsys.readouterr()))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 0
 
 
 def test_the_original_command_line_is_read_as_that_of_sendmail() -> None:

@@ -49,7 +49,7 @@ def test_commands_without_a_verb_list() -> None:
 @pytest.mark.parametrize(
     "line",
     ["nonsense", "--nonsense", "queue nonsense", "queue show", "link up", "explain", "log --limit many", "passwd",
-     "fetch", "init", "import", "status extra"],
+     "fetch --message", "init", "import", "status extra"],
 )  # fmt: skip
 def test_what_makes_no_sense_is_a_usage_error(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from masqmail.cli import sendmail, sendmail_places
-from masqmail.cli.sendmail import main, peer_of
-from masqmail.cli.sendmail_places import Place
+from masqmail.cli.sendmail import main
+from masqmail.cli.sendmail_handover import hand_over, is_this_host, peer_of
+from masqmail.cli.sendmail_places import Place, Unavailable
+from support.inetddoor import InetdDoor
 from support.submitserver import SubmitServer
 
 ROOT = Path(__file__).parents[2]
@@ -440,21 +442,35 @@ def test_a_sender_of_uucp_that_is_no_address_is_refused(host: Host, tmp_path: Pa
     assert done.returncode == os.EX_DATAERR
 
 
-@pytest.mark.parametrize("words", ["-g", "-g gmx", "-go", "-go dsl", "-go5m dsl"])
-def test_what_cannot_be_done_yet_is_said_in_a_sentence(host: Host, words: str) -> None:
-    done = host.run(*words.split())
-    assert done.returncode == os.EX_UNAVAILABLE
-    assert b"cannot fetch mail yet" in done.stderr
-
-
-def test_the_queue_is_flushed_though_mail_cannot_be_fetched(tmp_path: Path) -> None:
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    """A starter beside which a `masqmail` says what it was told, and fails to flush."""
     starter = install(tmp_path)
     program = starter.with_name("masqmail")
-    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.write_text('#!/bin/sh\necho "$*"\ntest "$1" != flush || exit 75\n')
     program.chmod(0o755)
-    done = subprocess.run([starter, "-go", "dsl", "-qo", "dsl"], capture_output=True, text=True, check=False)
-    assert done.stdout == "flush --assume-up dsl\n"
-    assert "cannot fetch mail yet" in done.stderr
+    return starter
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("-g", "fetch"),
+        ("-g gmx", "fetch -- gmx"),
+        ("-go dsl", "fetch --online --link dsl"),
+        ("-C /x.toml -go5m", "--config /x.toml fetch --online"),
+        ("-bd -go5m", "serve"),
+    ],
+)
+def test_mail_is_fetched_by_the_program_beside_us(echo: Path, words: str, command: str) -> None:
+    done = subprocess.run([echo, *words.split()], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == (f"{command}\n", "", 0)
+
+
+def test_the_queue_is_flushed_and_then_mail_is_fetched_whatever_became_of_the_first(echo: Path) -> None:
+    done = subprocess.run([echo, "-go", "dsl", "-qo", "dsl"], capture_output=True, text=True, check=False)
+    assert done.stdout == "flush --assume-up dsl\nfetch --online --link dsl\n"
+    assert done.returncode == os.EX_TEMPFAIL
 
 
 @pytest.mark.parametrize("name", ["smtpd", "in.smtpd"])
@@ -483,13 +499,13 @@ def test_smtp_for_inetd_over_a_connection_of_this_host(host: Host, tmp_path: Pat
         (socket.AF_INET, ("192.168.1.7", 4711), "192.168.1.7"),
         (socket.AF_INET6, ("::ffff:192.168.1.7", 4711, 0, 0), "192.168.1.7"),
         (socket.AF_INET6, ("2001:db8::7", 4711, 0, 0), "2001:db8::7"),
-        (socket.AF_INET6, ("::ffff:127.0.0.1", 4711, 0, 0), ""),
-        (socket.AF_INET6, ("::1", 4711, 0, 0), ""),
-        (socket.AF_INET, ("127.0.0.9", 4711), ""),
+        (socket.AF_INET6, ("::ffff:127.0.0.1", 4711, 0, 0), "127.0.0.1"),
+        (socket.AF_INET6, ("::1", 4711, 0, 0), "::1"),
+        (socket.AF_INET, ("127.0.0.9", 4711), "127.0.0.9"),
         (socket.AF_UNIX, "", ""),
     ],
 )
-def test_a_host_of_the_network_is_known(
+def test_the_other_side_of_a_connection_is_known(
     monkeypatch: pytest.MonkeyPatch, family: int, address: object, host: str
 ) -> None:
     class Connection:
@@ -502,9 +518,10 @@ def test_a_host_of_the_network_is_known(
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr("masqmail.cli.sendmail._socket.socket", Connection)
+    monkeypatch.setattr("masqmail.cli.sendmail_handover._socket.socket", Connection)
     with open(os.devnull) as file:
         assert peer_of(file.fileno()) == host
+    assert is_this_host(host) == host.startswith(("127.", "::1"))
 
 
 def test_what_is_no_connection_has_no_host(tmp_path: Path) -> None:
@@ -513,14 +530,62 @@ def test_what_is_no_connection_has_no_host(tmp_path: Path) -> None:
         assert peer_of(unconnected.fileno()) == ""
 
 
-def test_a_host_of_the_network_is_not_served_as_a_user_of_ours(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["smtpd", "in.smtpd"])
+def test_a_connection_that_inetd_accepted_is_given_to_the_daemon(host: Host, tmp_path: Path, name: str) -> None:
+    starter = install(tmp_path / "other", name)
+    with (
+        InetdDoor(host.socket.with_name("inetd.sock")) as door,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        connection, peer = listener.accept()
+        with connection:
+            environment = {"MASQMAIL_CONFIG": str(host.config), "PATH": os.environ["PATH"]}
+            program = subprocess.run([starter], stdin=connection, stdout=connection, env=environment, check=False)
+        assert program.returncode == 0
+        (given,) = door.taken
+        assert given.getpeername() == peer
+        given.sendall(b"220 here I am\r\n")
+        given.close()
+        assert b"".join(iter(lambda: client.recv(4096), b"")) == b"220 here I am\r\n"
+
+
+def test_what_the_daemon_says_instead_of_taking_a_connection_goes_to_the_client(
+    host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masqmail.cli.sendmail.peer_of", lambda descriptor: "" if descriptor else "192.168.1.7")
-    assert main("smtpd", []) == os.EX_UNAVAILABLE
+    ours, theirs = socket.socketpair()
+    with InetdDoor(host.socket.with_name("inetd.sock"), b"421 4.3.2 Too many connections\r\n"), ours, theirs:
+        hand_over(Place(str(host.socket.parent), ""), theirs.fileno())
+        assert ours.recv(100) == b"421 4.3.2 Too many connections\r\n"
+
+
+def test_a_daemon_that_takes_no_connection_is_told_of(host: Host) -> None:
+    """It says nothing to others than root and its own user; and there may be no daemon."""
+    place = Place(str(host.socket.parent), "")
+    with socket.socket() as connection:
+        with (
+            InetdDoor(host.socket.with_name("inetd.sock"), b""),
+            pytest.raises(Unavailable, match=r"inetd\.sock: the daemon did not take the connection"),
+        ):
+            hand_over(place, connection.fileno())
+        with pytest.raises(Unavailable, match=r"inetd\.sock: Connection refused"):
+            hand_over(place, connection.fileno())
+
+
+def test_a_host_of_the_network_is_not_served_as_a_user_of_ours(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where its connection cannot be given to the daemon."""
+    monkeypatch.setenv("MASQMAIL_CONFIG", str(host.config))
+    monkeypatch.setattr(
+        "masqmail.cli.sendmail_handover.peer_of", lambda descriptor: "" if descriptor else "192.168.1.7"
+    )
+    with SubmitServer(host.socket) as server:
+        assert main("smtpd", []) == os.EX_UNAVAILABLE
+    assert server.commands == []
     out, err = capfd.readouterr()
     assert out.startswith("421 4.3.2 ")
-    assert "[smtp] listen" in err
+    assert "192.168.1.7" in err and "inetd.sock" in err
 
 
 def test_only_cheap_modules_are_loaded() -> None:

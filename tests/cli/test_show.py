@@ -63,9 +63,13 @@ def test_the_status_of_a_new_host() -> None:
 
 
 def test_the_status_says_what_becomes_of_fetch_accounts() -> None:
-    account = {"name": "isp", "state": "unsupported", "reason": "not yet", "last_at": None, "next_at": None}
-    shown = show.status(_status(fetch=[account]))
-    assert shown.endswith(_lines("Fetch", "  isp  unsupported  not yet", "", "Queue: empty"))
+    new = {"name": "isp", "state": "ready", "reason": "not fetched yet", "last_at": None, "next_at": None}
+    times = {"last_at": _ago(minutes=20), "next_at": _ago(minutes=-5)}
+    known = {**new, "name": "other", "state": "failed", "reason": "no", **times}
+    shown = show.status(_status(fetch=[new, known]))
+    told = "no; last fetched 20 min ago; next time in 5 min"
+    lines = ("Fetch", "  isp    ready   not fetched yet", f"  other  failed  {told}", "", "Queue: empty")
+    assert shown.endswith(_lines(*lines))
 
 
 def test_the_status_of_a_busy_host() -> None:

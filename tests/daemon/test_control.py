@@ -1,7 +1,8 @@
 """The control socket: who may ask what, and the documents that come back."""
 
 import json
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 
 from masqmail.daemon.control import SLICE
 from masqmail.daemon.http import HttpError, Request
+from masqmail.retrieval.account import FetchFailure
 from masqmail.spool.api import QueuedMessage
 from masqmail.spool.states import State
 from support.controlroom import ANN, DAEMON_UID, HELPER, JOHN, ControlRoom, control_room
+from support.fetchroom import Room, account
 
 pytestmark = pytest.mark.anyio
 
@@ -329,3 +332,81 @@ async def test_a_flush_of_what_does_not_exist_is_refused_before_it_begins() -> N
     async with control_room() as room:
         for document in ({"route": "gxm"}, {"link": "dls"}, {"assume_up": "dls"}):
             assert (await _refused(room, "POST", "/v1/flush", **document))[0] == 404
+
+
+# --- fetching
+
+
+@asynccontextmanager
+async def _fetching_room() -> AsyncIterator[tuple[Any, Room]]:
+    """A control room whose operator fetches with a fetching half of its own."""
+    async with control_room() as control, Room(account("isp"), account("gmx")).fetching() as room:
+        control.operator.fetcher = room.fetcher
+        yield control, room
+
+
+async def _fetch(control: Any, **document: object) -> list[dict[str, Any]]:
+    lines = (await control.ask("POST", "/v1/fetch", **document)).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+async def test_fetch_tells_how_each_account_ends() -> None:
+    async with _fetching_room() as (control, room):
+        room.servers["isp"].mail["m1"] = 500
+        room.servers["gmx"].failure = FetchFailure("no answer")
+        documents = await _fetch(control)
+        ends = {one["account"]: (one["state"], one["taken"], one["bytes"], one["reason"]) for one in documents}
+        assert ends == {"isp": ("done", 1, 500, "1 message taken (500 B)"), "gmx": ("failed", 0, 0, "no answer")}
+
+
+async def test_fetch_is_for_the_accounts_named_and_the_messages_of_one() -> None:
+    async with _fetching_room() as (control, room):
+        room.servers["isp"].mail.update(m1=1, m2=1)
+        *_, end = await _fetch(control, accounts=["isp"], messages=["m2"])
+        assert (end["account"], end["taken"]) == ("isp", 1)
+        assert room.taken == [("isp", "m2")]
+
+
+@pytest.mark.parametrize(
+    ("document", "accounts"),
+    [
+        ({"link": "dsl"}, ["isp", "gmx"]),
+        ({"link": "wifi"}, []),
+        ({"online": True}, ["isp", "gmx"]),
+        ({"online": True, "link": "wifi"}, []),
+    ],
+)
+async def test_fetch_can_be_for_the_accounts_of_a_link(document: dict[str, object], accounts: list[str]) -> None:
+    async with _fetching_room() as (control, _):
+        assert sorted({one["account"] for one in await _fetch(control, **document)}) == sorted(accounts)
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "text"),
+    [
+        ({"accounts": ["nobody"]}, 404, "there is no fetch account 'nobody'; there are isp, gmx"),
+        ({"link": "moon"}, 404, "there is no link 'moon'"),
+        ({"messages": ["m1"]}, 400, "say in which account the messages are"),
+        ({"accounts": "isp"}, 400, '"accounts" is a list of texts'),
+        ({"accounts": ["isp"], "messages": [1]}, 400, '"messages" is a list of texts'),
+    ],
+)
+async def test_a_fetch_that_makes_no_sense_is_refused(document: dict[str, object], status: int, text: str) -> None:
+    async with _fetching_room() as (control, _):
+        with pytest.raises(HttpError, match=text) as refused:
+            await _fetch(control, **document)
+        assert refused.value.status == status
+
+
+async def test_only_masters_may_fetch() -> None:
+    async with _fetching_room() as (control, _):
+        with pytest.raises(HttpError) as refused:
+            await control.ask("POST", "/v1/fetch", uid=JOHN)
+        assert refused.value.status == 403
+
+
+async def test_without_accounts_there_is_nothing_to_fetch() -> None:
+    async with control_room() as control:
+        assert await _fetch(control) == []
+        with pytest.raises(HttpError, match="there is no fetch account 'isp'; there are none"):
+            await _fetch(control, accounts=["isp"])

@@ -7,8 +7,7 @@ import pytest
 
 from masqmail.daemon.rules import Rules
 from masqmail.delivery.forward import Forward
-from masqmail.delivery.job import LocalJob, LocalMethod, Look, Mailstore
-from masqmail.delivery.lmtp import Letter
+from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore
 from masqmail.mail.envelope import Notify
 from masqmail.mail.outcome import Delivered, Handover, Outcome
 from masqmail.mail.status import OK
@@ -28,8 +27,8 @@ def forwarding(the_rules: Rules | None = None, aliases: tuple[Path, ...] = (), *
 
     async def answer(job: LocalJob) -> Outcome | Forward | None:
         text = files.get(job.target)
-        if job.look is Look.NO or text is None:
-            return Forward() if job.look is Look.ONLY else None
+        if not job.asks_forward or text is None:
+            return None
         return Forward(((f"/home/{job.target}/.forward", text),))
 
     daemon.agent.answer = answer
@@ -152,22 +151,18 @@ async def test_a_file_that_was_passed_over_shows_as_a_problem_until_it_is_well()
 async def test_where_users_may_have_none_nobody_asks() -> None:
     async with forwarding(rules(), ann="x@isp.example").running() as daemon:
         await daemon.accept("m1", daemon.local("ann", USER))
-        assert [(job.target, job.look) for job in daemon.agent.jobs] == [("ann", Look.NO)]
+        assert [(job.target, job.asks_forward) for job in daemon.agent.jobs] == [("ann", False)]
 
 
 async def test_a_user_of_an_lmtp_server_may_have_one() -> None:
-    handed: list[str] = []
-
-    async def hand(address: str, letter: Letter, *, helo_name: str) -> Outcome:
-        handed.append(str(letter.envelope.recipients[0].mailbox))
-        return Delivered(OK, handover=Handover.MAILBOX)
-
     stores = Mailstore(LocalMethod.LMTP, "/run/lmtp")
     daemon = forwarding(rules(forwards=True, mailbox_of=lambda user: stores), ann="\\ann, joe")
-    daemon.lanes._local._hand_to_lmtp = hand
     async with daemon.running():
         await daemon.accept("m1", daemon.local("ann", USER))
-    assert sorted(handed) == ["ann", "joe"]
+        assert sorted(delivered(daemon)) == [
+            ("mailbox", "ann", "~ann/.forward"),
+            ("mailbox", "joe", "~ann/.forward"),
+        ]
 
 
 async def test_aliases_in_a_forward_file_are_expanded(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Who may send what to whom, decided by small configurations and two invented accounts."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from masqmail.daemon.aliasfiles import AliasFiles
 from masqmail.daemon.directory import Directory
+from masqmail.daemon.odmrserver import OdmrServer
 from masqmail.daemon.policy import (
-    LOGIN_REQUIRED,
     MAX_SUBMITTED_RECIPIENTS,
     NOT_YOUR_ADDRESS,
     SENDER_NOT_ALLOWED,
@@ -21,6 +23,7 @@ from masqmail.mail.envelope import Recipient
 from masqmail.mail.status import MAILBOX_UNKNOWN, RECIPIENT_OK, RELAYING_DENIED, SENDER_OK, Status
 from masqmail.net.stream import PeerCredentials
 from masqmail.proto.smtp.command import Mail
+from masqmail.proto.smtp.replies import LOGIN_FIRST
 from masqmail.proto.smtp.xsubmit import XSubmit
 from masqmail.reception.policy import Session
 from masqmail.settings import HostPort
@@ -166,6 +169,53 @@ def test_strangers_reach_who_is_here_and_our_own_clients_everybody(
     assert policy.check_recipient(session, mail, Recipient(Mailbox(local_part, domain))) == status
 
 
+KEPT = """
+[routes.customer]
+deliver = "odmr"
+for = "bob"
+recipients = ["*@customer.test"]
+not_recipients = ["root@*"]
+[routes.all]
+smarthost = "mail.example.net"
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("ann@customer.test", RECIPIENT_OK),
+        ("ann@Customer.TEST", RECIPIENT_OK),
+        ("root@customer.test", RELAYING_DENIED),
+        ("ann@sub.customer.test", RELAYING_DENIED),
+        ("ann@example.net", RELAYING_DENIED),
+    ],
+)
+def test_strangers_may_send_what_is_kept_for_a_customer_and_nothing_else(address: str, status: Status) -> None:
+    recipient = Recipient(parse_mailbox(address))
+    assert network(KEPT).check_recipient(client(), mail_from("ann@example.org"), recipient) == status
+
+
+@pytest.mark.parametrize(
+    ("more", "session", "atrn", "etrn"),
+    [
+        (KEPT, client("127.0.0.1"), True, False),
+        (KEPT, client(), False, False),  # in clear nobody can log in
+        (KEPT + 'recipients = ["*@served.test"]\n', client(), False, False),
+        (KEPT + 'recipients = ["*@served.test"]\n', client("127.0.0.1"), True, True),
+        ("", client("127.0.0.1"), False, False),
+    ],
+)
+def test_atrn_and_etrn_are_offered_to_who_may_use_them(
+    tmp_path: Path, more: str, session: Session, atrn: bool, etrn: bool
+) -> None:
+    (tmp_path / "users").write_text("")
+    text = f'{CONFIGURATION}\n[smtp]\nusers = "{tmp_path}/users"\n{more}'
+    policy = NetworkPolicy(configuration(text), directory(more), None, cast("OdmrServer", object()))
+    offers = policy.offers(session)
+    assert (offers.atrn, offers.etrn) == (atrn, etrn)
+    assert not submission().offers(session_of(BOB)).atrn
+
+
 def test_relaying_may_be_bound_to_sender_addresses() -> None:
     policy = network('\n[smtp]\naccept_senders = ["*@example.org"]\n')
     recipient = Recipient(Mailbox("ann", "example.net"))
@@ -173,7 +223,7 @@ def test_relaying_may_be_bound_to_sender_addresses() -> None:
         assert policy.check_recipient(client(user="ann"), mail_from(path), recipient) == status
 
 
-@pytest.mark.parametrize(("user", "status"), [("", LOGIN_REQUIRED), ("ann", SENDER_OK)])
+@pytest.mark.parametrize(("user", "status"), [("", LOGIN_FIRST), ("ann", SENDER_OK)])
 def test_a_login_may_be_required_of_everybody(user: str, status: Status) -> None:
     policy = network('\n[smtp]\nrequire_login = true\nusers = "/nonexistent/users"\n')
     assert policy.check_sender(client(user=user), mail_from("")) == status
@@ -223,6 +273,34 @@ def test_a_local_recipient_is_looked_up_each_time() -> None:
     assert policy.check_recipient(client(), mail_from(""), recipient) == MAILBOX_UNKNOWN
     accounts.accounts = (Account("eve", 1001, 1001, "/home/eve", "/bin/sh"),)
     assert policy.check_recipient(client(), mail_from(""), recipient) == RECIPIENT_OK
+
+
+class OneAddress:
+    """Knows one address that a notice about fetching gave."""
+
+    def is_one(self, mailbox: Mailbox) -> bool:
+        return mailbox.local_part == "masqmail-fetch+1"
+
+    def take(self, mailbox: Mailbox) -> None:
+        raise AssertionError("nobody has sent anything yet")
+
+
+@pytest.mark.parametrize(
+    ("session", "recipient", "status"),
+    [
+        (client("127.0.0.1"), "masqmail-fetch+1", RECIPIENT_OK),
+        (client(user="ann"), "masqmail-fetch+1", RECIPIENT_OK),
+        (client(), "masqmail-fetch+1", MAILBOX_UNKNOWN),
+        (client("127.0.0.1"), "masqmail-fetch+2", MAILBOX_UNKNOWN),
+    ],
+)
+def test_only_our_own_clients_may_reply_to_a_notice_about_fetching(
+    session: Session, recipient: str, status: Status
+) -> None:
+    found = directory()
+    found.replies = OneAddress()
+    policy = NetworkPolicy(configuration(CONFIGURATION), found, None)
+    assert policy.check_recipient(session, mail_from(""), Recipient(Mailbox(recipient))) == status
 
 
 @pytest.mark.parametrize(

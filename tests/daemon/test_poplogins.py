@@ -7,14 +7,16 @@ import anyio
 import pytest
 
 from masqmail.config.fetch import FetchSection
-from masqmail.daemon.poplogins import FAILURE_SECONDS, LOGIN_SECONDS, PopLogins, address_towards_peer, options_of
+from masqmail.daemon.poplogins import FAILURE_SECONDS, LOGIN_SECONDS, PopLogins, account_before, address_towards_peer
 from masqmail.daemon.secrets import SecretError
 from masqmail.daemon.serve import parent_settings_of
-from masqmail.delivery.connect import Memory, Options, TlsMode
-from masqmail.delivery.popbefore import LoginFailure, Visit
+from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.smtp import SessionEnd
 from masqmail.mail.outcome import Culprit
+from masqmail.net.session import TlsMode
 from masqmail.proto.sasl import Credentials, Secret
+from masqmail.retrieval.account import Account, FetchFailure
+from masqmail.retrieval.pop3session import Visit
 from masqmail.settings import HostPort
 from masqmail.spool.states import State
 from support.assembly import BACKUP_HOP, HOP, MINUTE, Assembly, rules, smarthost
@@ -37,14 +39,14 @@ class Provider:
     """A POP3 server as `PopLogins` sees it, with a clock and an address that the test sets."""
 
     def __init__(self) -> None:
-        self.visits: list[Options] = []
-        self.failure: LoginFailure | None = None
+        self.visits: list[Account] = []
+        self.failure: FetchFailure | None = None
         self.now = 0.0
         self.address = "192.0.2.1"
 
-    async def log_in(self, server: HostPort, options: Options, memory: Memory) -> Visit | None:
-        assert server == POP
-        self.visits.append(options)
+    async def log_in(self, account: Account, memory: Memory) -> Visit | None:
+        assert account.server == POP
+        self.visits.append(account)
         await anyio.lowlevel.checkpoint()
         if self.failure:
             raise self.failure
@@ -123,13 +125,13 @@ async def test_a_login_that_the_smarthost_does_not_believe_is_done_anew(
     assert len(provider.visits) == 2
 
 
-@pytest.mark.parametrize(("is_refused", "passwords_read"), [(True, 2), (False, 1)])
+@pytest.mark.parametrize(("culprit", "passwords_read"), [(Culprit.LOGIN, 2), (Culprit.SESSION, 1)])
 async def test_only_a_refused_password_is_read_again(
-    provider: Provider, passwords: Passwords, is_refused: bool, passwords_read: int
+    provider: Provider, passwords: Passwords, culprit: Culprit, passwords_read: int
 ) -> None:
     logins = provider.logins(passwords.read)
-    provider.failure = LoginFailure("no", is_refused=is_refused)
-    with pytest.raises(LoginFailure, match=f"^{PREFIX}no$"):
+    provider.failure = FetchFailure("no", culprit)
+    with pytest.raises(FetchFailure, match=f"^{PREFIX}no$"):
         await logins.ensure("isp", OPTIONS)
     provider.failure = None
     provider.now = FAILURE_SECONDS
@@ -139,9 +141,9 @@ async def test_only_a_refused_password_is_read_again(
 
 async def test_a_failure_is_not_repeated_at_once(provider: Provider, passwords: Passwords) -> None:
     logins = provider.logins(passwords.read)
-    provider.failure = LoginFailure("no", is_refused=True)
+    provider.failure = FetchFailure("no", Culprit.LOGIN)
     for _ in range(2):
-        with pytest.raises(LoginFailure):
+        with pytest.raises(FetchFailure):
             await logins.ensure("isp", OPTIONS)
     assert len(provider.visits) == 1
 
@@ -152,12 +154,17 @@ async def test_a_failure_is_not_repeated_at_once(provider: Provider, passwords: 
         ("", TlsMode.IMPLICIT, (), False),
         ('tls = "starttls"', TlsMode.STARTTLS, (), False),
         ('tls = "none"', TlsMode.NONE, (), True),
-        ('auth = ["apop", "plain", "scram-sha-1"]', TlsMode.IMPLICIT, ("APOP", "PLAIN", "USER"), False),
+        (
+            'auth = ["apop", "plain", "scram-sha-1"]',
+            TlsMode.IMPLICIT,
+            ("APOP", "PLAIN", "USER", "SCRAM-SHA-1"),
+            False,
+        ),
         ('auth = ["cram-md5", "login"]', TlsMode.IMPLICIT, ("CRAM-MD5", "LOGIN"), False),
     ],
 )
 def test_options_are_those_of_the_account(more: str, mode: TlsMode, ways: tuple[str, ...], is_clear: bool) -> None:
-    found = options_of(account(more), ANN, OPTIONS)
+    found = account_before(account(more), ANN.password, OPTIONS)
     assert (found.tls, found.mechanisms, found.clear_password) == (mode, ways, is_clear)
     assert found.credentials == ANN
 
@@ -165,9 +172,9 @@ def test_options_are_those_of_the_account(more: str, mode: TlsMode, ways: tuple[
 def test_the_login_goes_the_way_of_the_mail_that_follows() -> None:
     slow = replace(OPTIONS, time_scale=3.0, local_address="192.0.2.9", tls_fingerprint="ab" * 32)
     slow = replace(slow, wrapper=("ssh", "shore"))
-    found = options_of(account(), ANN, slow)
+    found = account_before(account(), ANN.password, slow)
     assert found.wrapper == ()
-    assert options_of(account('wrapper = ["nc", "x", "110"]'), ANN, slow).wrapper == ("nc", "x", "110")
+    assert account_before(account('wrapper = ["nc", "x", "110"]'), ANN.password, slow).wrapper == ("nc", "x", "110")
     assert (found.time_scale, found.local_address, found.tls_fingerprint) == (3.0, "192.0.2.9", "")
 
 
@@ -202,7 +209,7 @@ async def test_a_route_logs_in_once_before_it_sends_what_comes_within_minutes(pr
 
 
 async def test_a_login_that_fails_pauses_the_route_until_it_succeeds_and_no_message_pays(provider: Provider) -> None:
-    provider.failure = LoginFailure("pop.isp.example:995 refused the login of ann: Wrong", is_refused=True)
+    provider.failure = FetchFailure("pop.isp.example:995 refused the login of ann: Wrong", Culprit.LOGIN)
     async with gateway(provider, HOP, BACKUP_HOP).running() as daemon:
         await daemon.accept("m1", "bob@far.example")
         assert daemon.peers.calls == []
@@ -218,7 +225,7 @@ async def test_a_login_that_fails_pauses_the_route_until_it_succeeds_and_no_mess
 
 
 async def test_a_server_of_the_account_that_is_away_bounces_nothing(provider: Provider) -> None:
-    provider.failure = LoginFailure("cannot connect to pop.isp.example:995: connection refused")
+    provider.failure = FetchFailure("cannot connect to pop.isp.example:995: connection refused")
     daemon = gateway(provider)
     daemon.directory.rules = rules(smarthost(fails_on_connect_error=True))
     async with daemon.running():

@@ -3,7 +3,7 @@
 import pytest
 
 from masqmail.daemon.directory import LOCAL_CLASS
-from masqmail.daemon.reports import Subject
+from masqmail.daemon.subject import Subject
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Body, Notify

@@ -6,8 +6,8 @@ import pytest
 
 from masqmail.daemon.secrets import SecretError, SecretSource
 from masqmail.daemon.transport import Transports
-from masqmail.delivery.connect import TlsMode
 from masqmail.delivery.direct import Source
+from masqmail.net.session import TlsMode
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Secret
 from masqmail.settings import HostPort
 from support.configuration import configuration

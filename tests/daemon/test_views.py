@@ -186,13 +186,10 @@ async def test_a_mailbox_of_this_host_is_shown_by_an_address(
         assert (await _recipient(room))["address"] == address
 
 
-def test_each_fetch_account_says_that_nothing_is_fetched_and_who_logs_in_to_it() -> None:
-    account = 'protocol = "pop3"\nserver = "pop.example"\nusername = "ann"\npassword_file = "secret"\n'
-    route = '[routes.out]\nsmarthost = "mail.example"\npop_before_smtp = "first"\n'
-    found = views.fetch_accounts(configuration(f"{route}[fetch.first]\n{account}[fetch.second]\n{account}"))
-    reason = "fetching is not supported yet in this version"
-    nothing = {"state": "unsupported", "last_at": None, "next_at": None}
-    assert found == [
-        {"name": "first", "reason": f"{reason}; it is logged in to before mail is sent over out", **nothing},
-        {"name": "second", "reason": reason, **nothing},
-    ]
+def test_a_fetch_account_says_which_routes_log_in_to_it() -> None:
+    route = '[routes.{0}]\nsmarthost = "mail.example"\npop_before_smtp = "first"\n'
+    account = '[fetch.first]\nprotocol = "pop3"\nserver = "pop.example"\nusername = "a"\npassword_file = "b"\n'
+    routes = configuration(route.format("out") + route.format("away") + account).routes.values()
+    first, second = ({"name": name, "state": "ready", "reason": "nothing new"} for name in ("first", "second"))
+    both = "nothing new; it is logged in to before mail is sent over out, away"
+    assert views.with_routes([first, second], routes) == [{**first, "reason": both}, second]

@@ -22,7 +22,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`(masqmail [^`\n]*)`")
 
 #: Commands of INTERFACE.md that this version does not have yet; the documents may name them as such.
-PLANNED = {"fetch", "init"}
+PLANNED = {"init"}
 
 
 def names(pages: list[Path]) -> list[str]:

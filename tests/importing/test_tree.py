@@ -180,7 +180,7 @@ TOLD = [
     (GATEWAY, "map_return_path_addresses", "only local addresses"),
     (GATEWAY, "allowed_return_paths", "never matched"),
     (GATEWAY, "/etc/aliases:6", "continues"),
-    (GATEWAY, "ident_trusted_nets", "nobody"),
+    (GATEWAY, "ident_trusted_nets", "nobody may remove mail by telling a name"),
     (LAPTOP, "/etc/aliases:3", "list is read"),
     (LAPTOP, "local_hosts", "blanks"),
     (SERVER, "allowed_senders", "1.0.0"),
@@ -191,6 +191,11 @@ TOLD = [
 @pytest.mark.parametrize(("name", "setting", "words"), TOLD)
 def test_what_means_something_else_is_told(name: str, setting: str, words: str) -> None:
     assert [line for line in lines_about(import_tree(name), setting) if words in line]
+
+
+def test_hosts_that_were_trusted_to_tell_the_user_are_asked_and_trusted_no_more() -> None:
+    outcome = import_tree(GATEWAY)
+    assert document(outcome)["smtp"]["ident_networks"] == ["192.168.1.0/24"]
 
 
 def test_both_lists_of_senders_must_fit() -> None:

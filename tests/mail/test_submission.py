@@ -18,6 +18,7 @@ from masqmail.mail.submission import (
     from_mailboxes,
     from_value,
     header_recipients,
+    qualify_addresses,
 )
 
 BOB = Mailbox("bob", "example.org")
@@ -90,6 +91,49 @@ def test_a_full_name_survives_and_stays_in_bounds(name: str) -> None:
     assert address == "bob@example.org"
     if not name.isascii():
         assert str(make_header(decode_header(shown))).split() == name.split()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"From: root (Cron Daemon)\r\nTo: root\r\n", b"From: root@gw (Cron Daemon)\r\nTo: root@gw\r\n"),
+        (b"FROM:root\r\n", b"FROM:root@gw\r\n"),
+        (b"from: RAID <raid>\r\n", b"from: RAID <raid@gw>\r\n"),
+        (b'From: "ann@far" <ann>\r\n', b'From: "ann@far" <ann@gw>\r\n'),
+        (b"Cc: a@x,\r\n\tbob ,c@x, d.e\r\n", b"Cc: a@x,\r\n\tbob@gw ,c@x, d.e@gw\r\n"),
+        (b"To: team: ann, bob (B.);\r\n", b"To: team: ann@gw, bob@gw (B.);\r\n"),
+        (b"Reply-To: ann\r\nSender: bob\r\n", b"Reply-To: ann@gw\r\nSender: bob@gw\r\n"),
+        (b"Resent-To: ann\r\nresent-from: b\r\n", b"Resent-To: ann@gw\r\nresent-from: b@gw\r\n"),
+        (b"To: J\xc3\xb6rg <j>, two words, ann\r\n", b"To: J\xc3\xb6rg <j@gw>, two words, ann@gw\r\n"),
+    ],
+)
+def test_an_address_without_a_domain_gets_ours(before: bytes, after: bytes) -> None:
+    around = b"Subject: to: root\r\n"
+    assert qualify_addresses(around + before + around, "gw") == around + after + around
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"From: Ann <ann@x>\r\nTo: a@x, b@x\r\n",
+        b'From: "Doe, Ann" <ann@x>\r\n',
+        b"To: undisclosed-recipients:;\r\n",
+        b"To: two words\r\n",
+        b'To: "Ann"\r\n',
+        b"From: <>\r\n",
+        b"Subject: root\r\nX-To: root\r\nBcc: root\r\n",
+        b"To: \xff\r\n",
+        b"To: ann (never closed\r\n",
+    ],
+)
+def test_whatever_else_stands_there_keeps_every_byte(header: bytes) -> None:
+    assert qualify_addresses(header, "gw") == header
+
+
+def test_a_header_without_such_addresses_is_not_even_copied() -> None:
+    header = b"From: Ann <ann@x>\r\nTo: a@x, b@x\r\n"
+    assert qualify_addresses(header, "gw") is header
 
 
 def test_recipients_come_from_to_cc_and_bcc() -> None:

@@ -11,6 +11,8 @@ from masqmail.mail.trace import (
     client_clause,
     count_hops,
     describe_client,
+    describe_fetched,
+    fetched_clause,
     for_mailbox,
     local_clause,
     protocol_keyword,
@@ -49,6 +51,22 @@ def test_a_local_message_names_its_user_and_no_protocol() -> None:
     assert field.startswith("Received: (from user bob, uid 1000)\r\n\tby gw.example.org (MasqMail ")
     assert " with " not in field
     assert " for " not in field
+
+
+@pytest.mark.parametrize(
+    ("server", "account", "clause"),
+    [
+        ("pop.isp.example", "isp", "from pop.isp.example (account isp)"),
+        ("192.0.2.7", "isp", "from [192.0.2.7] (account isp)"),
+        ("2001:db8::7", "isp", "from [IPv6:2001:db8::7] (account isp)"),
+        ("pöst.example", "my (old)\r\nbüro", "from p?st.example (account my?old?b?ro)"),
+    ],
+)
+def test_a_fetched_message_names_server_and_account(server: str, account: str, clause: str) -> None:
+    assert fetched_clause(server, account) == clause
+    field = received(clause, "POP3")
+    assert field.startswith(f"Received: {clause}\r\n\tby gw.example.org (MasqMail {__version__}) with POP3\r\n")
+    assert read_client("POP3", describe_fetched(server, account)) == (server, "")
 
 
 @pytest.mark.parametrize("recipient", [Mailbox("ann", "bücher.example"), Mailbox("jörg", "example.org")])

@@ -40,6 +40,17 @@ async def test_what_is_held_back_leaves_in_the_end(pair: Pair) -> None:
     client.hold_back(True)  # does nothing any more
 
 
+async def test_hurrying_an_acknowledgement_does_no_harm_at_any_time(pair: Pair) -> None:
+    client, server = pair
+    server.write(b"250 OK\r\n")
+    assert await client.receive(5) == b"250 OK\r\n"
+    client.hurry_ack()
+    client.write(b"QUIT\r\n")
+    assert await server.receive(5) == b"QUIT\r\n"
+    client.abort()
+    client.hurry_ack()
+
+
 async def test_the_end_is_an_empty_receive_every_time(pair: Pair) -> None:
     client, server = pair
     client.write(b"QUIT\r\n")

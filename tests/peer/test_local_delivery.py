@@ -36,22 +36,23 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def dovecot(folder: Path) -> Iterator[Dovecot]:
-    """Knows root, and keeps all mail as nobody."""
+    """Knows root and man, and keeps all mail as nobody."""
     needs("dovecot")
     needs(str(LMTP))
     maildir = folder / "kept"
     maildir.mkdir()
     nobody = pwd.getpwnam("nobody")
     os.chown(maildir, nobody.pw_uid, nobody.pw_gid)
-    with running_dovecot(folder, maildir, {"root": "x"}) as running:
+    with running_dovecot(folder, maildir, {"root": "x", "man": "x"}) as running:
         wait_until(running.lmtp_socket.exists, "Dovecot's LMTP socket")
         yield running
 
 
-def running(folder: Path, *local: str) -> Daemon:
-    """A daemon with these settings of local delivery."""
+def running(folder: Path, *local: str, user: str = "root") -> Daemon:
+    """A daemon with these settings of local delivery; its parent is root, whoever it is itself."""
     port = free_port()
     text = CONFIGURATION.format(folder=folder, port=port)
+    text = text.replace("[host]\n", f'[host]\nuser = "{user}"\n', 1)
     text = text.replace('delivery = "maildir"', "\n".join(local))
     daemon = Daemon(folder, port=port, text=text)
     daemon.start()
@@ -77,6 +78,21 @@ def test_dovecot_takes_mail_by_lmtp_and_its_refusal_is_a_report(folder: Path, do
     (report,) = (text for text in kept if b"mailer-daemon@" in text)
     assert b"Status: 5.1.1" in report
     assert b"Remote-MTA" not in report
+
+
+def test_dovecot_takes_mail_from_its_recipient_where_the_daemon_is_neither_root_nor_he(
+    folder: Path, dovecot: Dovecot
+) -> None:
+    daemon = running(folder, 'delivery = "lmtp"', f'lmtp = "{dovecot.lmtp_socket}"', user="nobody")
+    big = b"".join(b".%06d caf\xc3\xa9\n" % number for number in range(30_000))
+    try:
+        assert daemon.sendmail("-i", "man", message=message("big", big)).returncode == 0
+        daemon.wait_for_empty_queue()
+        (kept,) = [path.read_bytes().replace(b"\r\n", b"\n") for path in (folder / "kept" / "new").iterdir()]
+    finally:
+        daemon.stop()
+    assert b"\nDelivered-To: man@laptop.example.org\n" in kept
+    assert kept.endswith(b"\n\n" + big)
 
 
 def test_a_dovecot_that_is_away_only_delays(folder: Path, dovecot: Dovecot) -> None:

@@ -12,6 +12,7 @@ from masqmail.cli.sendmail_pickup import TRAILER
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.status import RELAYING_DENIED, SENDER_OK, STORAGE_FULL, Status
+from masqmail.mail.wording import Language
 from masqmail.reception.pickup import INCOMPLETE_AFTER, RETRY_SECONDS, Pickup
 from masqmail.spool.api import Kind, SpoolBroken
 from masqmail.spool.intake import HeaderFacts, Intake, IntakeSettings, Origin, Refused, Resolution
@@ -54,7 +55,8 @@ class Desk:
         self.clock = Clock()
         self.resolve: Callable[[Envelope, HeaderFacts], Resolution] = resolve_all
         intake = Intake(self.spool, lambda *both: self.resolve(*both), self.clock, IntakeSettings("gw", 1 << 20))
-        self.pickup = Pickup(folder, intake, self.spool, Users(), self.clock)
+        self.language = Language.ENGLISH
+        self.pickup = Pickup(folder, intake, self.spool, Users(), self.clock, lambda: self.language)
 
     def leave(self, content: bytes = CONTENT, name: str = "one", trailer: bytes | None = None) -> Path:
         path = self.folder / name
@@ -106,6 +108,16 @@ async def test_a_sender_that_is_not_allowed_is_a_notice_to_the_owner(desk: Desk)
     assert [recipient.target for recipient in report.recipients] == ["bob@gw"]
     assert str(RELAYING_DENIED).encode() in content_of(report)
     assert desk.bad() == ["one"]
+
+
+async def test_the_notice_is_in_the_language_of_the_host(desk: Desk) -> None:
+    desk.language = Language.GERMAN
+    desk.leave(CONTENT.replace(b"\n", b"\nSender: <eve@example.org>\n", 1))
+    await desk.pickup.take_all()
+    (report,) = desk.spool.messages
+    assert b"Subject: Ihre Nachricht konnte nicht gesendet werden\r\n" in report.header
+    assert b"Content-Language: de\r\n" in report.header
+    assert str(desk.folder / "bad" / "one").encode() in content_of(report).replace(b"=\r\n", b"")
 
 
 async def test_a_crash_between_commit_and_removal_makes_no_second_copy(

@@ -1,8 +1,9 @@
 """A private Dovecot that serves POP3, in clear, with STLS and with TLS from the first byte."""
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ ssl = yes
 ssl_cert = <{chain}
 ssl_key = <{private_key}
 disable_plaintext_auth = no
-auth_mechanisms = plain login cram-md5 apop
+auth_mechanisms = plain login cram-md5 apop scram-sha-1 scram-sha-256
 auth_failure_delay = 0
 mail_location = maildir:{root}/mail/%u
 first_valid_uid = 0
@@ -63,6 +64,21 @@ class DovecotPop:
     @property
     def log(self) -> str:
         return (self.root / "log").read_text()
+
+    def fill(self, user: str, contents: Iterable[bytes]) -> None:
+        """Puts messages into a mailbox, in this order, whatever was there."""
+        maildir = self.root / "mail" / user
+        shutil.rmtree(maildir, ignore_errors=True)
+        for folder in ("tmp", "new", "cur"):
+            (maildir / folder).mkdir(parents=True)
+        for number, content in enumerate(contents, 1):
+            (maildir / "new" / f"{1_700_000_000 + number}.M{number}P1.test").write_bytes(content)
+        for path in (maildir, *maildir.rglob("*")):
+            shutil.chown(path, "mail", "mail")
+
+    def files(self, user: str) -> list[Path]:
+        """What is in a mailbox."""
+        return [path for folder in ("new", "cur") for path in (self.root / "mail" / user / folder).iterdir()]
 
 
 @contextmanager

@@ -54,9 +54,8 @@ class Daemon:
         return _parse(b"".join(self._ask("POST", parts, "", document, DOING_SECONDS)))
 
     def follow(self, *parts: str, **document: object) -> Iterator[Any]:
-        """Does something that takes a while and gives each document of its progress as it comes, at least one."""
+        """Does something that takes a while and gives each document of its progress as it comes, if there is any."""
         rest = b""
-        progress: Any = None
         for piece in self._ask("POST", parts, "", document, DOING_SECONDS):
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
@@ -64,7 +63,7 @@ class Daemon:
                 if "error" in progress:
                     raise Refused(500, progress["error"])
                 yield progress
-        if rest or progress is None:
+        if rest:
             raise BrokenOff(_HALF)
 
     def _ask(

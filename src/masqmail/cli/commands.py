@@ -16,6 +16,7 @@ from masqmail.cli.settings import configuration, daemon
 
 if TYPE_CHECKING:
     from masqmail.config.model import Configuration
+    from masqmail.daemon.tryout import Visit
     from masqmail.routing.link import Verdict
 
 
@@ -27,7 +28,10 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Prints every fault of the configuration, then advice; `--show` the effective settings."""
+    """Prints every fault of the configuration, then advice; `--show` the effective settings.
+
+    `--connect` also logs in at each provider.
+    """
     from dataclasses import asdict
 
     from masqmail.config.check import examine
@@ -40,8 +44,11 @@ def check(options: argparse.Namespace) -> int:
         print(show(found), end="")
         return os.EX_OK
     findings = examine(found, surroundings)
+    visits = _visit_providers(found) if options.connect and not findings.faults else []
     if options.json:
-        listed = {"faults": findings.faults, "advice": findings.advice}
+        listed: dict[str, Any] = {"faults": findings.faults, "advice": findings.advice}
+        if options.connect:
+            listed["connections"] = visits
         print(json.dumps({name: [asdict(item) for item in items] for name, items in listed.items()}, indent=2))
     else:
         for fault in findings.faults:
@@ -52,7 +59,21 @@ def check(options: argparse.Namespace) -> int:
         return os.EX_CONFIG
     if not options.json:
         print(f"{found.path or 'the defaults, as there is no file'}: no faults")
-    return os.EX_OK
+        for visit in visits:
+            print(render.visit(text.clean(asdict(visit))))
+    return os.EX_UNAVAILABLE if any(visit.reason for visit in visits) else os.EX_OK
+
+
+def _visit_providers(found: "Configuration") -> "list[Visit]":
+    """Logs in at each of them."""
+    import logging
+
+    import anyio
+
+    from masqmail.daemon.tryout import try_all
+
+    logging.getLogger("masqmail").addHandler(logging.NullHandler())  # the reasons say what is worth knowing
+    return anyio.run(try_all, found)
 
 
 def status(options: argparse.Namespace) -> int:

@@ -30,15 +30,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return serve(config)
 
 
+#: The words that are no user's name behind a -v; `parser` has them with their options.
+COMMANDS = frozenset(
+    ("check", "demo", "explain", "fetch", "flush", "import", "link", "log", "passwd", "queue", "serve", "status")
+)
+
+
 def is_classic(words: Sequence[str]) -> bool:
-    """Whether the first word that is not --config or --json is a short option of sendmail's, or an address."""
+    """Whether the first word that is not --config or --json is a short option of sendmail's, or an address.
+
+    A -v before one of our commands is none of them.
+    """
     rest = iter(words)
+    is_verbose = False
     for word in rest:
         if word in ("--config", "-C"):
             next(rest, "")
+        elif word == "-v":
+            is_verbose = True
         elif not word.startswith(("--", "-C")):
-            return "@" in word or (word.startswith("-") and word not in ("-", "-h"))
-    return False
+            is_option = word.startswith("-") and word not in ("-", "-h")
+            return is_option or "@" in word or (is_verbose and word not in COMMANDS)
+    return is_verbose
 
 
 def mailq() -> int:

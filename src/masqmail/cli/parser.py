@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from masqmail import __version__
 from masqmail.cli import commands as general
-from masqmail.cli import queue_commands
+from masqmail.cli import fetch_command, queue_commands
 
 Handler = Callable[[argparse.Namespace], int]
 _Commands = Any  # what add_subparsers returns has no public type
@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="masqmail", description="The mail server for hosts and networks that are not always online."
     )
     parser.set_defaults(handler=None)
+    parser.add_argument("-v", action="store_true", help=argparse.SUPPRESS)  # a habit from other programs
     parser.add_argument("--version", action="version", version=f"MasqMail {__version__}")
     _add_everywhere(parser, config=None, json=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -57,6 +58,7 @@ def _add_running(command: _Add) -> None:
     command("serve", general.serve, "run the daemon in the foreground")
     check = command("check", general.check, "read the configuration and print every fault in it")
     check.add_argument("--show", action="store_true", help="print the effective settings, secrets hidden")
+    check.add_argument("--connect", action="store_true", help="also log in at each provider, and out again")
     command("status", general.status, "links, routes and queue, each with a reason")
     passwd = command("passwd", general.passwd, "set the password of somebody who logs in to our SMTP server")
     passwd.add_argument("user", metavar="USER")
@@ -108,6 +110,13 @@ def _add_links(command: _Add) -> None:
     flush.add_argument(
         "--assume-up", default="", metavar="LINK", help="treat this link as up until all that waits for it was tried"
     )
+    fetch = command("fetch", fetch_command.fetch, "fetch mail now, from all accounts or those named")
+    fetch.add_argument("names", nargs="*", metavar="NAME")
+    fetch.add_argument(
+        "--message", action="append", default=[], metavar="ID", help="only this one, which was left for its size"
+    )
+    fetch.add_argument("--link", default="", metavar="NAME", help="only the accounts of this link")
+    fetch.add_argument("--online", action="store_true", help="only what has a link that is up and is not manual")
     link = command("link", general.link_list, "see links, declare one up or down")
     verbs = link.add_subparsers(title="commands", metavar="COMMAND")
     command("list", general.link_list, "every link and why it is in its state", verbs)

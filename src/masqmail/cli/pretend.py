@@ -21,7 +21,7 @@ from masqmail.net.listen import bind_tcp
 from masqmail.proto.sasl import Credentials
 from masqmail.proto.smtp.command import Mail
 from masqmail.proto.smtp.session import Offers
-from masqmail.reception.policy import Session, network_origin
+from masqmail.reception.policy import KeepsNothing, Session, network_origin
 from masqmail.reception.smtp import Service
 from masqmail.settings import HostPort
 from masqmail.spool.intake import Origin, Refused
@@ -65,7 +65,7 @@ class Provider:
             await self._listener.serve()
 
 
-class _OpenHouse:
+class _OpenHouse(KeepsNothing):
     """A policy that lets everybody send to everybody; it listens on loopback only."""
 
     def offers(self, session: Session) -> Offers:

@@ -5,11 +5,10 @@ which belong to the interpreter (`os` costs a millisecond more). Everything that
 which knows the user from the socket's peer credentials. Exit code 0 means that the message is on stable storage.
 Without a daemon it leaves a file in the pickup folder. What is not submission is a job for the `masqmail` program.
 
-Start with `main`; the parts are `sendmail_options`, `sendmail_places`, `sendmail_message`, `sendmail_session`
-and `sendmail_pickup`.
+Start with `main`; the parts are `sendmail_options`, `sendmail_places`, `sendmail_message`, `sendmail_session`,
+`sendmail_pickup` and `sendmail_handover`.
 """
 
-import _socket
 import posix
 import sys
 
@@ -18,8 +17,6 @@ from masqmail.cli.sendmail_message import Message, write_all
 from masqmail.cli.sendmail_options import USAGE, Failure, Options, UsageError, parse, read_sender
 from masqmail.cli.sendmail_places import Place, Unavailable, connect, find_places
 from masqmail.cli.sendmail_session import Conversation
-
-NO_FETCHING = "this version cannot fetch mail yet; it only sends and receives"
 
 
 def start() -> None:
@@ -50,12 +47,10 @@ def run(options: Options) -> int:
         write_all(1, USAGE.encode())
     elif options.mode == "version":
         write_all(1, f"sendmail (MasqMail) {__version__}\n".encode())
-    elif options.fetch and not options.command:
-        raise Failure(NO_FETCHING, posix.EX_UNAVAILABLE)
-    elif options.command:
-        if options.fetch:
-            complain(NO_FETCHING)
-        return run_masqmail(options)
+    elif options.fetch and options.command and options.command != ["serve"]:
+        return run_both(options)
+    elif options.command or options.fetch:  # a daemon fetches by itself
+        return run_masqmail(options, options.command or options.fetch)
     elif options.mode != "i":
         try:
             places = find_places(options.config)
@@ -111,48 +106,69 @@ def leave_for_later(options: Options, message: Message, places: list[Place]) -> 
 def speak_smtp(options: Options, places: list[Place]) -> int:
     """-bs: whoever called us speaks SMTP with the daemon through us.
 
-    To the daemon that is the user we run as, who may send anywhere, so a host of the network is turned away.
+    To the daemon that is the user we run as, who may send anywhere. So a connection of the network, which inetd
+    accepted, is given to the daemon as it is, or turned away.
     """
-    if host := peer_of(0):
-        write_all(1, b"421 4.3.2 Mail of the network is taken by the daemon itself, where [smtp] listen says\r\n")
-        if not peer_of(2):  # inetd would have it sent to the client
-            complain(f"-bs serves this host alone, not {host}: [smtp] listen is for the network")
-        return posix.EX_UNAVAILABLE
+    from masqmail.cli.sendmail_handover import hand_over, is_this_host, peer_of
+
+    peer = peer_of(0)
+    trouble = ""
     for place in places:
         try:
-            conversation = Conversation(connect(place), verbose=False)
+            if peer:
+                hand_over(place, 0)
+                return posix.EX_OK
+        except Unavailable as error:
+            trouble = str(error)
+        try:
+            if not peer or is_this_host(peer):
+                Conversation(connect(place), verbose=False).copy()
+                return posix.EX_OK
         except Unavailable:
             continue
-        conversation.copy()
-        return posix.EX_OK
+    if peer and not is_this_host(peer):
+        return turn_away(peer, trouble)
     write_all(1, b"421 4.3.2 The mail system is not running, try again later\r\n")
     return posix.EX_TEMPFAIL
 
 
-def peer_of(descriptor: int) -> str:
-    """The other host that a descriptor is a connection to; empty when it is none, or is this host."""
-    host = ""
-    copy = posix.dup(descriptor)
-    try:
-        connection = _socket.socket(fileno=copy)
-    except OSError:
-        posix.close(copy)
-        return ""
-    try:
-        if connection.family in (_socket.AF_INET, _socket.AF_INET6):
-            host = connection.getpeername()[0].removeprefix("::ffff:")
-    except OSError:
-        pass
-    connection.close()
-    return "" if host.startswith("127.") or host == "::1" else host
+def turn_away(peer: str, trouble: str) -> int:
+    """Tells a host of the network that inetd cannot give its connection to the daemon."""
+    from masqmail.cli.sendmail_handover import peer_of
+
+    write_all(1, b"421 4.3.2 No mail is taken here now, try again later\r\n")
+    if not peer_of(2):  # inetd would have it sent to the client
+        complain(f"-bs cannot give {peer} to the daemon, which only root may do: {trouble}")
+    return posix.EX_UNAVAILABLE
 
 
-def run_masqmail(options: Options) -> int:
+def run_both(options: Options) -> int:
+    """Flushes the queue and then fetches mail, whatever became of the first; the first trouble counts."""
+    flushed, fetched = _run_and_wait(options, options.command), _run_and_wait(options, options.fetch)
+    return flushed or fetched
+
+
+def _run_and_wait(options: Options, command: list[str]) -> int:
+    """The exit code of the `masqmail` program; that of a shell when a signal ended it."""
+    import os
+
+    child = os.fork()
+    if not child:
+        status = posix.EX_UNAVAILABLE
+        try:
+            status = run_masqmail(options, command)
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status if status >= 0 else 128 - status
+
+
+def run_masqmail(options: Options, command: list[str]) -> int:
     """Becomes the `masqmail` program: the one beside us, beside the interpreter, or on the PATH."""
     import os
 
     config = ["--config", options.config] if options.config else []
-    words = ["masqmail", *config, *options.command]
+    words = ["masqmail", *config, *command]
     for beside in (sys.argv[0], sys.executable):
         program = os.path.join(os.path.dirname(os.path.realpath(beside)), "masqmail")
         if os.access(program, os.X_OK) and os.path.isfile(program):

@@ -249,11 +249,7 @@ def _command(options: Options, letter: str, argument: str, rest: list[str]) -> N
             raise UsageError(f"there is no option -M{argument}; -Mrm removes messages")
         options.command = ["queue", "remove"]
     elif letter == "g":
-        name = argument.removeprefix("o")
-        if argument[:1] == "o" and _is_time(name):  # the daemon has the interval from its configuration
-            name = ""
-        name = name or _next_unless_option(rest)
-        options.fetch = ["fetch", name] if name else ["fetch"]
+        options.fetch = _fetch(argument, rest)
     elif argument.startswith("o"):
         name = argument[1:] or _next_unless_option(rest)
         options.command = ["flush", "--assume-up", name] if name else ["flush"]
@@ -263,6 +259,16 @@ def _command(options: Options, letter: str, argument: str, rest: list[str]) -> N
         options.command = ["serve"]
     elif options.command != ["serve"]:
         options.command = ["flush"]
+
+
+def _fetch(argument: str, rest: list[str]) -> list[str]:
+    """-g NAME is about an account; -go NAME about those of a link, and without a name of any that is up."""
+    if argument[:1] != "o":
+        name = argument or _next_unless_option(rest)
+        return ["fetch", "--", name] if name else ["fetch"]
+    name = "" if _is_time(argument[1:]) else argument[1:]  # the daemon has the interval from its configuration
+    name = name or _next_unless_option(rest)
+    return ["fetch", "--online", *(["--link", name] if name else [])]
 
 
 def _forget_level(argument: str, rest: list[str]) -> None:

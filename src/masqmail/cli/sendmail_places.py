@@ -26,6 +26,7 @@ class Place:
     def __init__(self, runtime: str, spool: str) -> None:
         self.control = _join(runtime, "control.sock")
         self.socket = _join(runtime, "submit.sock")
+        self.handover = _join(runtime, "inetd.sock")
         self.pickup = _join(spool, "pickup")
 
 

@@ -18,7 +18,7 @@ def status(document: Document) -> str:
     lines += [text.table(rows, indent="  ") or "  none", "", "Routes"]
     rows = [(route["name"], route["state"], _of_route(route)) for route in document["routes"]]
     lines.append(text.table(rows, indent="  ") or "  none: mail to other hosts waits until there is one")
-    if rows := [(account["name"], account["state"], account["reason"]) for account in document.get("fetch", ())]:
+    if rows := [(account["name"], account["state"], _of_account(account)) for account in document.get("fetch", ())]:
         lines += ["", "Fetch", text.table(rows, indent="  ")]
     lines += ["", f"Queue: {_counts(document['queue'])}"]
     lines += [text.paint(f"Attention: {problem}", "yellow") for problem in document.get("problems", ())]
@@ -28,6 +28,21 @@ def status(document: Document) -> str:
 def _of_route(route: Document) -> str:
     again = text.since(route.get("next_attempt_at"))
     parts = [f"{route['queued']} waiting" if route["queued"] else "", route["reason"], again and f"next try {again}"]
+    return "; ".join(part for part in parts if part)
+
+
+def visit(document: Document) -> str:
+    """What became of a login at a provider."""
+    outcome = "fine" if document["was_tried"] else "not tried"
+    if document["reason"]:
+        outcome = f"{text.paint_state('failed')}: {document['reason']}"
+    advice = f"; {document['advice']}" if document["advice"] else ""
+    return f"{document['section']}: {document['server']}: {outcome}{advice}"
+
+
+def _of_account(account: Document) -> str:
+    last, again = text.since(account["last_at"]), text.since(account["next_at"])
+    parts = [account["reason"], last and f"last fetched {last}", again and f"next time {again}"]
     return "; ".join(part for part in parts if part)
 
 

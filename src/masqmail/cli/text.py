@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from masqmail.mail.size import in_words
+
 _COLOURS = {"green": "32", "yellow": "33", "red": "31", "bold": "1", "dim": "2"}
 
 #: The colour of a state, of a link, a route or a recipient.
@@ -17,6 +19,8 @@ STATE_COLOURS = {
     "unknown": "dim",
     "waiting": "dim",
     "queued": "bold",
+    "fetching": "bold",
+    "manual": "dim",
     "deferred": "yellow",
     "paused": "yellow",
     "held": "yellow",
@@ -100,14 +104,7 @@ def count(number: int, noun: str) -> str:
 
 def size(size_bytes: int) -> str:
     """A size as people say it: powers of 1000."""
-    if size_bytes < 1000:
-        return f"{size_bytes} B"
-    value = float(size_bytes)
-    for unit in ("KB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5 or unit == "GB":
-            break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    return in_words(size_bytes)
 
 
 def duration(span: timedelta) -> str:

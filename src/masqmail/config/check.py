@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from masqmail.config.checkprograms import advise_on_programs
 from masqmail.config.faults import Fault, Faults, key_text, quote
 from masqmail.config.fetch import FetchSection
 from masqmail.config.lines import KeyPath
@@ -38,6 +39,7 @@ def examine(configuration: Configuration, surroundings: Surroundings) -> Finding
     for account in configuration.fetch.values():
         _advise_on_fetch(account, advice)
         _examine_files(("fetch", account.name), account, faults, advice)
+    advise_on_programs(configuration, advice)
     _examine_templates(configuration, faults)
     return Findings(tuple(faults.listing()), tuple(advice.listing()))
 
@@ -129,8 +131,6 @@ def _is_loopback(host: str) -> bool:
 def _advise_on_fetch(account: FetchSection, advice: Faults) -> None:
     path = ("fetch", account.name)
     here, host = key_text(path), account.server.host
-    wrong = f"no mail is fetched by [{here}]: that is not supported yet in this version"
-    advice.add(path, wrong, "keep it for a later one, or for pop_before_smtp")
     if account.tls is Tls.NONE and not _is_loopback(host):
         advice.add((*path, "tls"), f"{here} logs in without TLS to {host}", 'write tls = "implicit" or "starttls"')
     if account.tls is Tls.OPPORTUNISTIC:

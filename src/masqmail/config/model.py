@@ -108,6 +108,11 @@ class Paths:
         return self.runtime / "control.sock"
 
     @property
+    def handover_socket(self) -> Path:
+        """Where `sendmail -bs` leaves the connections that inetd accepted."""
+        return self.runtime / "inetd.sock"
+
+    @property
     def pickup(self) -> Path:
         return self.spool / "pickup"
 
@@ -301,7 +306,7 @@ class Local:
     )
     forward_files: bool = setting("Whether users may send their mail elsewhere with ~/.forward.", default=True)
     alias_user: str = setting(
-        "The account that runs the pipes and writes the files of alias files; never root.",
+        "The account that runs the pipes of alias files and routes and writes the files of alias files; never root.",
         default="masqmail",
         otherwise="`user` of [host]",
         example='"masqmail"',

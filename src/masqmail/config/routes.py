@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from masqmail.routing.link import INTERNET
-from masqmail.routing.route import AddressMap, Conditions, Rewriting, Route, Way
+from masqmail.routing.route import AddressMap, Conditions, Rewriting, Route, Way, line_of
 from masqmail.settings import Bytes, Command, Domain, Fingerprint, HostPort, Pattern, setting
 
 IMPLICIT_TLS_PORT = 465  # RFC 8314 §3.3
@@ -71,7 +71,8 @@ class RouteSection:
     """What to do with a recipient over a link. Routes are tried in file order; the first whose conditions all hold
     is taken, and the next one when it fails for now.
 
-    A route needs `smarthost`, `deliver = "direct"`, or `deliver = "pipe"` with a `command`.
+    A route needs `smarthost`, `deliver = "direct"`, `deliver = "pipe"` with a `command`, or `deliver = "odmr"` with
+    the user it is `for`.
     """
 
     name: str
@@ -82,10 +83,16 @@ class RouteSection:
         default=(),
         example='["mail.fastnet.example:587", "backup.fastnet.example:587"]',
     )
-    deliver: Literal["direct", "pipe"] | None = setting(
+    deliver: Literal["direct", "pipe", "odmr"] | None = setting(
         "`direct` delivers to the recipient's own mail servers, and `resolve` says how they are found; `pipe` hands "
-        "each recipient's copy to the program in `command`.",
+        "each recipient's copy to the program in `command`; `odmr` keeps the mail for the domains in `recipients` "
+        "until the user in `for` fetches it with ATRN (RFC 2645); no later route takes it, everybody may send it.",
         default=None,
+    )
+    for_: str | None = setting(
+        'Who fetches what waits with `deliver = "odmr"`: one of the `users` of [smtp].',
+        default=None,
+        key="for",
     )
     command: Command | None = setting(
         'The program of `deliver = "pipe"`, such as ["/usr/local/bin/sendfax", "${recipient_local}"]; it runs once '
@@ -217,10 +224,11 @@ class RouteSection:
 
 def policy_of(section: RouteSection) -> Route:
     """The route as `masqmail.routing` sees it: without its transport options."""
-    rewrite = section.rewrite
+    rewrite, user = section.rewrite, section.for_ or ""
+    is_fetched = section.way is Way.ODMR
     return Route(
         name=section.name,
-        links=section.links,
+        links=(line_of(user),) if is_fetched else section.links,
         way=section.way,
         conditions=Conditions(
             senders=section.senders,
@@ -239,6 +247,7 @@ def policy_of(section: RouteSection) -> Route:
             mail_followup_to=rewrite.mail_followup_to,
             all=rewrite.all,
         ),
-        last=section.last,
+        last=section.last or is_fetched,
         fails_on_connect_error=section.bounce_on_connect_error,
+        user=user,
     )

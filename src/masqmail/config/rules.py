@@ -8,6 +8,7 @@ from itertools import pairwise
 from masqmail.config.faults import Faults, closest, key_text, quote
 from masqmail.config.fetchrules import check_fetch
 from masqmail.config.model import Configuration, Host, Local, LocalUser, Mailstore, Paths, Queue, Smtp
+from masqmail.config.odmrrules import check_odmr
 from masqmail.config.routes import RouteSection, Tls
 from masqmail.config.surroundings import Surroundings
 from masqmail.config.values import BadValue, check_variables
@@ -29,6 +30,7 @@ def check_rules(configuration: Configuration, faults: Faults, surroundings: Surr
     _check_links(configuration, faults)
     for route in configuration.routes.values():
         _check_route(route, configuration, faults)
+    check_odmr(configuration, faults)
     _check_local(configuration.local, configuration.host, faults)
     check_fetch(configuration, faults)
     if not configuration.log.keep:
@@ -209,7 +211,7 @@ def _check_login(route: RouteSection, faults: Faults) -> None:
         wrong = f"{here} has {sources[0]} and no username"
         faults.add((*path, sources[0]), wrong, "write username as well")
     if route.username and route.deliver:
-        how = "directly" if route.way is Way.DIRECT else "to a program"
+        how = {Way.DIRECT: "directly", Way.PIPE: "to a program"}.get(route.way, "to who logs in here")
         wrong = f"{here} delivers {how}, where there is nothing to log in to"
         faults.add((*path, "username"), wrong, "take the username out, or write a smarthost")
 

@@ -98,6 +98,9 @@ class Control:
             case ("POST", "v1", "flush"):
                 permission.require_full("flush the queue")
                 return Response(content=json_lines(self._flush(request)), content_type=LINES_TYPE)
+            case ("POST", "v1", "fetch"):
+                permission.require_full("fetch mail")
+                return Response(content=json_lines(self._fetch(request)), content_type=LINES_TYPE)
             case ("GET", "v1", "explain"):
                 permission.require_full("ask for the daemon's aliases")
                 query = request.query
@@ -214,6 +217,14 @@ class Control:
         routes = self._operator.routes_meant(_optional(request, "link") or assume_up, _optional(request, "route"))
         return self._operator.flush(routes, assume_up=assume_up, wait=request.document.get("wait") is True)
 
+    def _fetch(self, request: Request) -> AsyncGenerator[object, None]:
+        accounts, messages = _texts(request, "accounts"), _texts(request, "messages")
+        if messages and len(accounts) != 1:
+            raise HttpError(HTTPStatus.BAD_REQUEST, "say in which account the messages are")
+        online = request.document.get("online") is True
+        meant = self._operator.accounts_meant(accounts, link=_optional(request, "link"), online=online)
+        return self._operator.fetch(meant, messages)
+
 
 async def _pieces(chunks: Iterator[bytes], first: bytes = b"") -> AsyncGenerator[bytes, None]:
     """What an iterator gives that may read a file, which a thread does."""
@@ -229,12 +240,15 @@ def _not_in_queue(queue_id: str) -> HttpError:
 
 
 def _queue_ids(request: Request) -> tuple[str, ...] | None:
-    ids = request.document.get("ids")
-    if ids is None:
-        return None
-    if not (isinstance(ids, list) and all(isinstance(item, str) for item in ids)):
-        raise HttpError(HTTPStatus.BAD_REQUEST, '"ids" is a list of queue IDs')
-    return tuple(dict.fromkeys(ids))
+    return None if request.document.get("ids") is None else _texts(request, "ids")
+
+
+def _texts(request: Request, name: str) -> tuple[str, ...]:
+    """A list of texts, each once; it may be missing."""
+    found = request.document.get(name, [])
+    if not (isinstance(found, list) and all(isinstance(item, str) for item in found)):
+        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is a list of texts')
+    return tuple(dict.fromkeys(found))
 
 
 def _optional(request: Request, name: str) -> str:

@@ -12,8 +12,10 @@ from logging import ERROR
 from typing import Protocol
 
 from masqmail.daemon.directory import Directory
+from masqmail.daemon.fetchreports import held_reason
 from masqmail.daemon.forwarding import Forwarded, forwarded
-from masqmail.daemon.reports import Reporter, Subject
+from masqmail.daemon.reports import Reporter
+from masqmail.daemon.subject import Subject
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Notify
 from masqmail.mail.outcome import Deferred, Delivered, NotTried, Outcome
@@ -24,6 +26,7 @@ from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
 from masqmail.routing.settle import Next, Settlement, Standing, Terms, end_run, settle
 from masqmail.spool.api import (
     Attempt,
+    Kind,
     Lease,
     NewMessage,
     NewRecipient,
@@ -38,6 +41,7 @@ from masqmail.spool.states import State
 from masqmail.system.clock import Clock
 from masqmail.system.events import (
     INTERNAL_ERROR,
+    MESSAGE_HELD,
     RECIPIENT_DEFERRED,
     RECIPIENT_DELIVERED,
     RECIPIENT_FAILED,
@@ -114,16 +118,18 @@ class Desk:
                 hop_given_up=hop_given_up,
             )
             attempt = Attempt(now, route_name, outcome.remote_host, settlement.spent)
-            records.append(self._record(recipient, settlement, attempt))
+            record = self._record(lease.message, recipient, settlement, attempt)
+            records.append(record)
             reported.append(_Settled(recipient, settlement, _answerer(outcome, settlement)))
             self.ended[route_name, settlement.next] += 1
+            event = RECIPIENT_IN_DOUBT if _is_in_doubt(outcome) else _EVENTS[settlement.next]
             emit(
-                RECIPIENT_IN_DOUBT if _is_in_doubt(outcome) else _EVENTS[settlement.next],
+                MESSAGE_HELD if record.state is State.HELD else event,
                 queue_id=lease.message.queue_id,
                 recipient=recipient.target,
                 route=route_name,
                 remote_host=outcome.remote_host or None,
-                reason=settlement.reason,
+                reason=record.reason,
             )
         self._write(lease.message, records, reported)
 
@@ -143,7 +149,7 @@ class Desk:
         now, terms = self._clock.now(), self._terms()
         for lease in leases:
             settled = [_Settled(item, end_run(standing_of(item), terms, now)) for item in lease.recipients]
-            records = [self._record(one.recipient, one.settlement, None) for one in settled]
+            records = [self._record(lease.message, one.recipient, one.settlement, None) for one in settled]
             self._write(lease.message, records, settled)
 
     def give_back(self, leases: Sequence[Lease], reason: str = "") -> None:
@@ -186,7 +192,10 @@ class Desk:
 
     async def post_notice(self, letter: Letter) -> bool:
         """Writes to the postmaster about the system itself; False when there is no room for it now."""
-        message = self._reporter.notice(letter)
+        return await self.post(self._reporter.notice(letter))
+
+    async def post(self, message: NewMessage) -> bool:
+        """Stores a notice that was made; False when there is no room for it now."""
         try:
             await self._spool.accept([message])
         except SpoolFull:
@@ -202,14 +211,19 @@ class Desk:
     def _terms(self) -> Terms:
         return Terms(self.directory.rules.schedule, self.directory.rules.lifetime)
 
-    def _record(self, recipient: StoredRecipient, settlement: Settlement, attempt: Attempt | None) -> Record:
+    def _record(
+        self, message: StoredMessage, recipient: StoredRecipient, settlement: Settlement, attempt: Attempt | None
+    ) -> Record:
         route_class = settlement.route_class
+        state, reason = State(settlement.next.value), settlement.reason
+        if state is State.FAILED and message.kind is Kind.FETCHED and recipient.reported:
+            state, reason = State.HELD, held_reason(reason)
         if settlement.next is Next.DEFERRED and not route_class.is_local:
             route_class = route_class.marked(self.directory.rules.mark)
         return Record(
             recipient_id=recipient.id,
-            state=State(settlement.next.value),
-            reason=settlement.reason,
+            state=state,
+            reason=reason,
             route_class=route_class,
             status=settlement.status,
             due=settlement.due,
@@ -240,10 +254,23 @@ class Desk:
         for kind in dict.fromkeys(one.settlement.report for one in settled if one.settlement.report):
             action = Action[kind.name]
             about = [self._reported(one, action) for one in settled if one.settlement.report is kind]
-            report = self._reporter.make(Subject.of_stored(message, action), action, about)
+            if message.kind is Kind.FETCHED:
+                report = self._about_fetched(message, action, about)
+            else:
+                report = self._reporter.make(Subject.of_stored(message, action), action, about)
             if report is not None:
                 made.append(report)
         return made
+
+    def _about_fetched(
+        self, message: StoredMessage, action: Action, about: Sequence[ReportedRecipient]
+    ) -> NewMessage | None:
+        """What the postmaster is told of fetched mail that is held now, or still tried."""
+        letters = {Action.FAILED: self.words.fetched_held, Action.DELAYED: self.words.fetched_delayed}
+        if action not in letters:
+            return None
+        subject = Subject.of_stored(message, Action.DELAYED)  # without its body, which may be big
+        return self._reporter.about_fetched(letters[action], subject, about)
 
     def _reported(self, one: _Settled, action: Action) -> ReportedRecipient:
         recipient, settlement, now = one.recipient, one.settlement, self._clock.now()

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from logging import WARNING
+from typing import Protocol
 
 from masqmail.daemon.aliasfiles import AliasFiles, read_included
 from masqmail.daemon.rules import Rules
-from masqmail.mail.address import parse_mailbox
+from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.envelope import Recipient
 from masqmail.mail.header import split_fields
 from masqmail.mail.submission import from_mailboxes
@@ -43,6 +44,15 @@ _REMOTE = TargetKind.REMOTE.value
 Key = tuple[str, ...]
 
 
+class Replies(Protocol):
+    """Who knows the addresses that notices about fetching give."""
+
+    def is_one(self, mailbox: Mailbox) -> bool: ...
+
+    def take(self, mailbox: Mailbox) -> None:
+        """Does what a reply asks for. Never raises; doing it twice does no harm."""
+
+
 class Directory:
     """Answers with the rules, alias files and accounts of this moment; a reload sets `rules` anew."""
 
@@ -50,6 +60,7 @@ class Directory:
         self.rules = rules
         self.alias_files = alias_files
         self.accounts = accounts
+        self.replies: Replies | None = None  # while mail is fetched
         self._forward_troubles: dict[str, str] = {}
 
     def book(self) -> AddressBook:
@@ -64,6 +75,10 @@ class Directory:
             forward_troubles=self._forward_troubles,
             read=read_included,
         )
+
+    def is_reply(self, mailbox: Mailbox) -> bool:
+        """Whether a local address is one that a notice about fetching gave; what is sent there is an order."""
+        return self.replies is not None and self.replies.is_one(mailbox)
 
     def note_forward(self, user: str, trouble: str) -> None:
         """A user's .forward was asked, and passed over for this reason; or it was not."""

@@ -18,11 +18,13 @@ from masqmail.daemon.transport import Transports
 from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.direct import send_direct
 from masqmail.delivery.job import Feed, LocalAgent
-from masqmail.delivery.popbefore import LoginFailure
-from masqmail.delivery.smtp import SessionEnd, send
+from masqmail.delivery.smtp import SessionEnd, send, send_turned
 from masqmail.mail.outcome import Culprit, Deferred, NotTried
 from masqmail.mail.status import Status
 from masqmail.net.dns import Resolver
+from masqmail.net.stream import Stream
+from masqmail.proto.smtp.turn import NO_MAIL
+from masqmail.retrieval.account import FetchFailure
 from masqmail.routing.route import LOCAL_ROUTE, Route, Way
 from masqmail.settings import HostPort
 from masqmail.spool.api import Spool, SpoolError
@@ -56,8 +58,9 @@ class Lanes:
         self.transports = transports
         self._resolver = resolver
         self._send = send
+        self._callers = Memory()  # what is known of hosts that fetch their mail, by the names they give themselves
         self._local = LocalLane(spool, desk, agent)
-        self._pipes = PipeLane(spool, desk)
+        self._pipes = PipeLane(spool, desk, agent)
 
     async def run(self, lane: Lane) -> None:
         """Works until there is nothing left for this lane."""
@@ -103,7 +106,7 @@ class Lanes:
             options = await self.transports.options(route.name, next_hop)
             await self.transports.log_in_first(route.name, options)
             end = await self._send(next_hop, options, feed, self.transports.memory)
-        except (SecretError, LoginFailure) as error:
+        except (SecretError, FetchFailure) as error:
             return SessionEnd(Culprit.LOGIN, str(error))
         except SpoolError:
             raise
@@ -152,6 +155,28 @@ class Lanes:
             feed.settle_ready(our_fault(error))
         finally:
             feed.give_back()
+
+    async def send_turned(
+        self, lane: Lane, route: Route, helo_name: str, begin: Callable[[], Stream]
+    ) -> Status | None:
+        """Sends what waits to who has come for it, on the connection that `begin` gives; or says that there is none.
+
+        What goes wrong with the connection harms nobody: the rest goes on waiting.
+        """
+        feed = LaneFeed(lane, route, self._spool, self._desk)
+        try:
+            if not await feed.prime():
+                return NO_MAIL
+            options = self.transports.turned(route.name)
+            await send_turned(begin(), helo_name, options, feed, self._callers)
+        except SpoolError:
+            raise
+        except Exception as error:
+            feed.defer_out(error)
+            raise
+        finally:
+            feed.give_back()
+        return None
 
     def _pause(self, route: Route, next_hop: HostPort, end: SessionEnd) -> None:
         assert end.culprit is not None

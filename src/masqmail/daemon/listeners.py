@@ -1,6 +1,7 @@
 """The sockets others connect to: the LAN's, the submission socket and the control socket."""
 
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from anyio.abc import TaskGroup
 
 from masqmail.config.model import Configuration, Paths
+from masqmail.net.handover import HandedOverListener
 from masqmail.net.listen import Handler, Listener, bind_unix
 from masqmail.reception.smtp import Service
 from masqmail.settings import HostPort
@@ -18,6 +20,7 @@ Bind = Callable[[HostPort], Awaitable[Sequence[socket.socket]]]
 
 MAX_LOCAL_CONNECTIONS = 500
 _ANYBODY = 0o666
+_OWNER = 0o600
 
 
 class Listeners:
@@ -30,6 +33,7 @@ class Listeners:
         self._control = control
         self._open: dict[tuple[HostPort, bool], Listener] = {}
         self._unix: list[tuple[Path, Listener]] = []
+        self._handed_over: list[Listener] = []
         self._tasks: TaskGroup | None = None
 
     async def open(self, configuration: Configuration, tasks: TaskGroup) -> None:
@@ -39,6 +43,7 @@ class Listeners:
         paths = configuration.paths
         self._open_unix(paths, paths.control_socket, self._control)
         self._open_unix(paths, paths.submit_socket, self._local.handle)
+        self._open_handover(paths.handover_socket, configuration.smtp.max_connections)
 
     async def change(self, configuration: Configuration) -> None:
         """Opens what is new, then closes what is gone. Raises, with nothing changed, when one cannot be opened."""
@@ -46,7 +51,7 @@ class Listeners:
         wanted = _addresses(configuration)
         for key in [key for key in self._open if key not in wanted]:
             self._open.pop(key).close()
-        for listener in self._open.values():
+        for listener in (*self._open.values(), *self._handed_over):
             listener.max_connections = configuration.smtp.max_connections
 
     async def close(self, grace_seconds: float) -> None:
@@ -84,6 +89,20 @@ class Listeners:
         listener = Listener(
             sockets, handler, max_connections=MAX_LOCAL_CONNECTIONS, refuse=self._local.refuse, report=_report
         )
+        self._unix.append((path, listener))
+        self._start(listener, str(path))
+
+    def _open_handover(self, path: Path, max_connections: int) -> None:
+        """For connections that inetd accepted: they are served as those we accept on the network ourselves."""
+        listener = HandedOverListener(
+            [bind_unix(path, _OWNER)],
+            self._network.handle,
+            max_connections=max_connections,
+            refuse=self._network.refuse,
+            report=_report,
+        )
+        listener.givers = {0, os.geteuid()}
+        self._handed_over.append(listener)
         self._unix.append((path, listener))
         self._start(listener, str(path))
 

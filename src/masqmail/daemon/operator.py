@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -21,6 +23,9 @@ from masqmail.routing.link import LinkState
 from masqmail.routing.settle import Next
 from masqmail.spool.api import Spool
 from masqmail.system.clock import Clock
+
+if TYPE_CHECKING:
+    from masqmail.daemon.fetching import Fetcher
 
 #: How often the progress of a flush is told.
 PROGRESS_SECONDS = 0.25
@@ -48,6 +53,7 @@ class Operator:
         self._directory = directory
         self._desk = desk
         self.act = Actions(scheduler, spool, desk, clock).act
+        self.fetcher: Fetcher | None = None  # while there are accounts to fetch
         self.fetch_accounts: Callable[[], Sequence[object]] = tuple
         self.problems: list[Callable[[], Sequence[str]]] = [directory.alias_files.problems]
 
@@ -87,9 +93,7 @@ class Operator:
 
     async def set_link(self, name: str, state: str) -> views.Document:
         """Declares a link up or down, or gives it back to its detector; remembered until the next reboot."""
-        if name not in self._links.verdicts():
-            known = ", ".join(self._links.verdicts())
-            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no link {name!r}; there are {known}")
+        self._must_know_link(name)
         match state:
             case "up":
                 await self._manual.declare(name, LinkState.UP)
@@ -100,6 +104,29 @@ class Operator:
             case _:
                 raise HttpError(HTTPStatus.BAD_REQUEST, f"a link is declared up, down or auto, not {state!r}")
         return views.link(self._links.verdicts()[name])
+
+    # --- fetch
+
+    def accounts_meant(self, wanted: Sequence[str], *, link: str, online: bool) -> list[str]:
+        """The accounts with these names, of a link, with a link that is up, or all.
+
+        Raises `HttpError` for what does not exist.
+        """
+        self._must_know_link(link)
+        if self.fetcher is not None:
+            return self.fetcher.names(wanted, link=link, online=online)
+        if wanted:
+            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no fetch account {wanted[0]!r}; there are none")
+        return []
+
+    async def fetch(self, accounts: Collection[str], messages: Sequence[str]) -> AsyncGenerator[object, None]:
+        """Fetches mail from these accounts, or these messages alone, and tells how far it is."""
+        if self.fetcher is None:
+            return
+        await self._links.refresh()
+        async with aclosing(self.fetcher.fetch(accounts, messages)) as series:
+            async for document in series:
+                yield document
 
     # --- flush
 
@@ -132,9 +159,7 @@ class Operator:
         if route and rules.route(route) is None:
             known = ", ".join(item.name for item in rules.routes) or "none"
             raise HttpError(HTTPStatus.NOT_FOUND, f"there is no route {route!r}; there are {known}")
-        if link and link not in self._links.verdicts():
-            known = ", ".join(self._links.verdicts())
-            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no link {link!r}; there are {known}")
+        self._must_know_link(link)
         if not (link or route):
             return None
         return {
@@ -142,6 +167,12 @@ class Operator:
             for item in rules.routes
             if (not route or item.name == route) and (not link or link in item.links)
         }
+
+    def _must_know_link(self, name: str) -> None:
+        """Raises `HttpError` for a link that does not exist."""
+        if name and name not in self._links.verdicts():
+            known = ", ".join(self._links.verdicts())
+            raise HttpError(HTTPStatus.NOT_FOUND, f"there is no link {name!r}; there are {known}")
 
     async def _is_idle(self, routes: Collection[str] | None) -> bool:
         """Waits a moment for the end of all work over these routes."""

@@ -10,17 +10,18 @@ from masqmail.daemon.rules import Rules
 from masqmail.links.board import LinkBoard
 from masqmail.routing.decide import Choice, choose, is_usable
 from masqmail.routing.link import LinkState, Verdict
-from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass
+from masqmail.routing.route import LOCAL_ROUTE, Route, RouteClass, line_of
 
 
 class Outlook:
-    """Answers by class and by route; keeps nothing but the links that somebody wants taken as up."""
+    """Answers by class and by route; keeps the links that somebody wants taken as up, and who fetches his mail."""
 
     def __init__(self, rules: Rules, links: LinkBoard, pauses: Pauses) -> None:
         self.rules = rules
         self._links = links
         self._pauses = pauses
         self._assumed_up: Counter[str] = Counter()
+        self._lines: dict[str, Verdict] = {}
 
     def assume_up(self, link: str) -> None:
         """Takes a link as up until `assume_no_more` was called as often."""
@@ -28,6 +29,18 @@ class Outlook:
 
     def assume_no_more(self, link: str) -> None:
         self._assumed_up[link] -= 1
+
+    def open_line(self, user: str, now: datetime) -> None:
+        """From now on a user fetches his mail."""
+        line = line_of(user)
+        self._lines[line] = Verdict(line, LinkState.UP, f"{user} is fetching it", now)
+
+    def close_line(self, user: str) -> None:
+        self._lines.pop(line_of(user), None)
+
+    def close_lines(self) -> None:
+        """Nobody gets more than he has been given already."""
+        self._lines.clear()
 
     def choice(self, route_class: RouteClass) -> Choice:
         """Which route a class would take now, and why not the others."""
@@ -93,7 +106,7 @@ class Outlook:
         return is_of_today and not route_class.mark
 
     def _verdicts(self) -> dict[str, Verdict]:
-        verdicts = self._links.verdicts()
+        verdicts = {**self._links.verdicts(), **self._lines}
         for link, count in self._assumed_up.items():
             if count > 0 and link in verdicts:
                 verdicts[link] = replace(verdicts[link], state=LinkState.UP, reason="taken as up for this flush")

@@ -33,6 +33,8 @@ def plan_for(
     def next_hop(route: Route, recipient: Mailbox) -> str:
         if route.way is Way.DIRECT:
             return f"the mail servers of {recipient.domain}"
+        if route.way is Way.ODMR:
+            return route.user
         if route.way is Way.PIPE:
             return rules.programs[route.name].command[0]
         return ", ".join(directory.rules.next_hop_names(route))

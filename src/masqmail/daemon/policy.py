@@ -2,7 +2,7 @@
 
 import ipaddress
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -10,18 +10,27 @@ import anyio.to_thread
 
 from masqmail.config.model import Configuration, Network
 from masqmail.daemon.directory import Directory
+from masqmail.daemon.odmrserver import OdmrServer, has_queues, has_turns, is_kept
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Recipient
-from masqmail.mail.status import MAILBOX_UNKNOWN, RECIPIENT_OK, RELAYING_DENIED, SENDER_OK, Status
+from masqmail.mail.status import (
+    MAILBOX_UNKNOWN,
+    NOT_IMPLEMENTED,
+    RECIPIENT_OK,
+    RELAYING_DENIED,
+    SENDER_OK,
+    Status,
+)
+from masqmail.net.stream import Stream
 from masqmail.proto.sasl import Credentials, hash_password, verify_password
-from masqmail.proto.smtp.command import Mail
+from masqmail.proto.smtp.command import Etrn, Mail
+from masqmail.proto.smtp.replies import LOGIN_FIRST
 from masqmail.proto.smtp.session import Offers
-from masqmail.reception.policy import Session, local_origin, network_origin
+from masqmail.reception.policy import KeepsNothing, Session, local_origin, network_origin
 from masqmail.routing.pattern import EVERYTHING, first_match
 from masqmail.spool.intake import Origin
 from masqmail.system.accounts import Accounts
 
-LOGIN_REQUIRED = Status(530, "5.7.0", "Log in first")
 SENDER_NOT_ALLOWED = Status(550, "5.7.1", "You may not relay under this sender address")
 NOT_YOUR_ADDRESS = Status(550, "5.7.1", "You may not use this sender address: only trusted_users of [submission] may")
 
@@ -35,7 +44,17 @@ MAX_REMEMBERED = 1024
 class NetworkPolicy:
     """For clients that connect over TCP. What it decides by the configuration alone it remembers."""
 
-    def __init__(self, configuration: Configuration, directory: Directory, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        directory: Directory,
+        tls: ssl.SSLContext | None,
+        odmr: OdmrServer | None = None,
+    ) -> None:
+        self._odmr = odmr
+        self._routes = configuration.policies
+        self._has_turns = odmr is not None and has_turns(configuration.policies)
+        self._has_queues = odmr is not None and has_queues(configuration.policies)
         self._host_name = configuration.host.name
         self._smtp = configuration.smtp
         self._directory = directory
@@ -48,12 +67,15 @@ class NetworkPolicy:
     def offers(self, session: Session) -> Offers:
         """AUTH is offered only under TLS or on loopback."""
         is_safe = session.tls is not None or _is_loopback(session)
+        auth = is_safe and self._smtp.users is not None and self._smtp.users.exists()
         return Offers(
             host_name=self._host_name,
             max_size_bytes=self._smtp.max_message_size,
             max_recipients=self._smtp.max_recipients,
             starttls=self._tls is not None,
-            auth=is_safe and self._smtp.users is not None and self._smtp.users.exists(),
+            auth=auth,
+            atrn=auth and self._has_turns,
+            etrn=self._has_queues and (auth or self._may_relay(session)),
         )
 
     def tls_context(self) -> ssl.SSLContext | None:
@@ -64,24 +86,36 @@ class NetworkPolicy:
         return bool(networks) and session.peer is not None and _is_in(networks, session.peer.host)
 
     def check_sender(self, session: Session, mail: Mail) -> Status:
-        return LOGIN_REQUIRED if self._smtp.require_login and not session.user else SENDER_OK
+        return LOGIN_FIRST if self._smtp.require_login and not session.user else SENDER_OK
 
     def reverse_path(self, session: Session, mail: Mail) -> Mailbox | None:
         return mail.reverse_path
 
     def check_recipient(self, session: Session, mail: Mail, recipient: Recipient) -> Status:
-        """A local recipient must be known; for others the client must be one of ours."""
+        """A local recipient must be known; for others the client must be one of ours, unless we keep their mail."""
         if self._directory.rules.local.is_local(recipient.mailbox):
-            known = self._directory.book().knows(recipient.mailbox)
-            return RECIPIENT_OK if known else MAILBOX_UNKNOWN
+            if self._directory.book().knows(recipient.mailbox):
+                return RECIPIENT_OK
+            is_order = self._directory.is_reply(recipient.mailbox) and self._may_relay(session)
+            return RECIPIENT_OK if is_order else MAILBOX_UNKNOWN
         if not self._may_relay(session):
-            return RELAYING_DENIED
+            return RECIPIENT_OK if is_kept(self._routes, recipient.mailbox) else RELAYING_DENIED
         if self._accepts_everybody or self._accepts_sender(mail.reverse_path):
             return RECIPIENT_OK
         return SENDER_NOT_ALLOWED
 
     async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
         return await anyio.to_thread.run_sync(_authenticate, self._smtp.users, credentials)
+
+    async def turn(self, session: Session, domains: tuple[str, ...], begin: Callable[[], Stream]) -> Status | None:
+        if self._odmr is None:
+            return NOT_IMPLEMENTED
+        return await self._odmr.turn(session.user, session.helo_name, domains, begin)
+
+    async def start_queue(self, session: Session, asked: Etrn) -> Status:
+        if self._odmr is None:
+            return NOT_IMPLEMENTED
+        return await self._odmr.start_queue(asked) if self._may_relay(session) else LOGIN_FIRST
 
     def origin(self, session: Session, protocol: str) -> Origin:
         """A client of ours hands in new mail, others bring what is under way already."""
@@ -130,7 +164,7 @@ class LocalUsers:
         return account.name if account else ""
 
 
-class SubmissionPolicy:
+class SubmissionPolicy(KeepsNothing):
     """For the submission socket of this host."""
 
     def __init__(self, users: LocalUsers) -> None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from masqmail.config.fetch import FetchMechanism, FetchSection
-from masqmail.config.routes import Tls
+from masqmail.config.fetch import FetchSection
+from masqmail.daemon.fetchaccounts import account_of, source_of
 from masqmail.daemon.secrets import SecretSource
-from masqmail.delivery.connect import Memory, Options, TlsMode
-from masqmail.delivery.popbefore import LoginFailure, Visit, log_in
-from masqmail.proto import sasl
-from masqmail.proto.pop3.login import APOP, USER
-from masqmail.proto.sasl import Credentials, Secret
+from masqmail.delivery.connect import Memory, Options
+from masqmail.mail.outcome import Culprit
+from masqmail.proto.sasl import Secret
+from masqmail.retrieval.account import Account, FetchFailure
+from masqmail.retrieval.pop3session import Visit, log_in
 from masqmail.settings import HostPort
 from masqmail.system.clock import SystemClock
 
@@ -23,15 +23,7 @@ LOGIN_SECONDS = 300.0
 #: How long a failure counts: the other smarthosts of a route need not each find it out, perhaps with a bad password.
 FAILURE_SECONDS = 1.0
 
-#: The ways to log in, by the words of `auth`.
-_WAYS: Mapping[FetchMechanism, tuple[str, ...]] = {
-    FetchMechanism.APOP: (APOP,),
-    FetchMechanism.PLAIN: (sasl.PLAIN, USER),
-    FetchMechanism.LOGIN: (sasl.LOGIN,),
-    FetchMechanism.CRAM_MD5: (sasl.CRAM_MD5,),
-}
-
-LogIn = Callable[[HostPort, Options, Memory], Awaitable[Visit | None]]
+LogIn = Callable[[Account, Memory], Awaitable[Visit | None]]
 
 
 @dataclass(slots=True)
@@ -42,7 +34,7 @@ class _Account:
 
     lock: anyio.Lock
     at: float = float("-inf")
-    failure: LoginFailure | None = None
+    failure: FetchFailure | None = None
     is_logged_in: bool = False
     visit: Visit | None = None
     secret: Secret | None = None
@@ -72,7 +64,7 @@ class PopLogins:
     async def ensure(self, name: str, options: Options) -> None:
         """Returns when the account was logged in to a short while ago, from the address that we still have.
 
-        `options` are those of the SMTP session that follows, whose way it goes. Raises `LoginFailure`, or
+        `options` are those of the SMTP session that follows, whose way it goes. Raises `FetchFailure`, or
         `SecretError` when the password cannot be read.
         """
         account = self._accounts.setdefault(name, _Account(anyio.Lock()))
@@ -91,17 +83,14 @@ class PopLogins:
 
     async def _log_in_to(self, account: _Account, section: FetchSection, options: Options) -> None:
         account.failure, account.is_logged_in = None, False
-        account.secret = account.secret or await self._read_secret(_source_of(section))
-        assert section.username is not None, "the rules of the configuration ask for one"
-        credentials = Credentials(section.username, account.secret)
+        account.secret = account.secret or await self._read_secret(source_of(section))
         try:
-            found = options_of(section, credentials, options)
-            account.visit = await self._log_in(section.server, found, self._memory)
+            account.visit = await self._log_in(account_before(section, account.secret, options), self._memory)
             account.is_logged_in = True
-        except LoginFailure as failure:
+        except FetchFailure as failure:
             reason = f"login to the account {section.name} before sending: {failure}"
-            account.failure = LoginFailure(reason, is_refused=failure.is_refused)
-            if failure.is_refused:
+            account.failure = FetchFailure(reason, failure.culprit)
+            if failure.culprit is Culprit.LOGIN:
                 account.secret = None
             raise account.failure from failure
         finally:
@@ -112,23 +101,9 @@ class PopLogins:
         return visit is None or self._address_towards(visit.peer) == visit.local
 
 
-def options_of(section: FetchSection, credentials: Credentials, base: Options) -> Options:
-    """How the server of an account is spoken to, on the way of the options given."""
-    tls = section.effective_tls
-    return replace(
-        base,
-        tls=TlsMode(tls.value),
-        tls_ca=section.tls_ca,
-        tls_fingerprint=section.tls_fingerprint or "",
-        credentials=credentials,
-        mechanisms=tuple(way for word in section.auth for way in _WAYS.get(word, ())),
-        clear_password=section.tls is Tls.NONE,
-        wrapper=section.wrapper or (),
-    )
-
-
-def _source_of(section: FetchSection) -> SecretSource:
-    return SecretSource(section.password_file, section.password_command or (), section.password_credential or "")
+def account_before(section: FetchSection, secret: Secret, options: Options) -> Account:
+    """How the server of an account is spoken to, on the way of the SMTP session that follows."""
+    return replace(account_of(section, secret), local_address=options.local_address, time_scale=options.time_scale)
 
 
 def address_towards_peer(peer: HostPort) -> str:

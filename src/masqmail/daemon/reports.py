@@ -5,96 +5,34 @@ there are too many (`reportcap`), the rest is held in the queue, and the postmas
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from logging import ERROR, INFO, WARNING
 
+from masqmail.daemon import fetchreports
 from masqmail.daemon.directory import Directory, Marks
 from masqmail.daemon.reportcap import MAX_TO_ALL, MAX_TO_ONE, HeldReports, ReportCap
+from masqmail.daemon.subject import Subject
 from masqmail.daemon.texts import Texts
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 from masqmail.mail.dsn import Action, Composed, Report, ReportedRecipient, compose, notice
-from masqmail.mail.envelope import DEFAULT_NOTIFY, Body, Envelope, Notify, Recipient, Ret
+from masqmail.mail.envelope import DEFAULT_NOTIFY, Body, Notify, Recipient
 from masqmail.mail.status import LOCAL_ERROR, Status
-from masqmail.mail.trace import read_client
 from masqmail.mail.wording import Letter
 from masqmail.routing.alias import expand
 from masqmail.routing.decide import MessageFacts
 from masqmail.routing.local import POSTMASTER
-from masqmail.spool.api import Kind, NewMessage, NewRecipient, StoredMessage, StoredRecipient, TargetKind
-from masqmail.spool.intake import HeaderFacts
+from masqmail.spool.api import Kind, NewMessage, NewRecipient, StoredRecipient, TargetKind
 from masqmail.spool.queueid import QueueIds
 from masqmail.spool.states import State
 from masqmail.system.clock import Clock
 from masqmail.system.events import NOTICE_LOST, NOTICE_MADE, REPORT_HELD, REPORT_MADE, emit
 
-#: A failed message up to this size goes back whole unless its sender asked for the header alone.
-MAX_RETURNED_BYTES = 50_000
-#: With RET=FULL it may be that big.
-MAX_RETURNED_ON_REQUEST_BYTES = 2_000_000
-
 ITSELF = "MasqMail itself"
+
+_POSTMASTER = Mailbox(POSTMASTER)
 
 #: Why a report is held that the cap does not let go.
 HELD_BACK = "too many reports lately: release it if it is right"
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The message a report is about. `body` is there when it is short enough to be returned."""
-
-    queue_id: str
-    reverse_path: Mailbox | None
-    envid: str
-    ret: Ret | None
-    smtputf8: bool
-    kind: Kind
-    arrived_at: datetime
-    header: bytes
-    body: bytes | None = None
-    received_host: str = ""
-    ident: str = ""
-
-    @classmethod
-    def of_new(cls, envelope: Envelope, facts: HeaderFacts) -> "Subject":
-        """A message that is being accepted; its body is not read back."""
-        received_host, ident = read_client(facts.origin.protocol, facts.origin.description)
-        return cls(
-            facts.queue_id,
-            envelope.reverse_path,
-            envelope.envid,
-            envelope.ret,
-            envelope.smtputf8,
-            facts.kind,
-            facts.received_at,
-            facts.header,
-            received_host=received_host,
-            ident=ident,
-        )
-
-    @classmethod
-    def of_stored(cls, message: StoredMessage, action: Action) -> "Subject":
-        """A message in the queue, with its body where the report returns it."""
-        return cls(
-            message.queue_id,
-            message.reverse_path,
-            message.envid,
-            message.ret,
-            message.smtputf8,
-            message.kind,
-            message.received_at,
-            message.header,
-            b"".join(message.body_chunks()) if _returns_all(message, action) else None,
-            *read_client(message.protocol, message.received_from),
-        )
-
-
-def _returns_all(message: StoredMessage, action: Action) -> bool:
-    """RFC 3461 §4.3: RET is about failures; without it the choice is ours."""
-    if action is not Action.FAILED or message.ret is Ret.HDRS:
-        return False
-    limit = MAX_RETURNED_BYTES if message.ret is None else MAX_RETURNED_ON_REQUEST_BYTES
-    return message.size_bytes <= limit
 
 
 class Reporter:
@@ -135,11 +73,14 @@ class Reporter:
     def make(
         self, subject: Subject, action: Action, recipients: Sequence[ReportedRecipient | None]
     ) -> NewMessage | None:
-        """The report on these recipients of a message, or None where there must be none."""
+        """The report on these recipients of a message, or None where there must be none.
+
+        One on fetched mail is never for its sender; see also `about_fetched`.
+        """
         about = tuple(recipient for recipient in recipients if recipient is not None)
         if not about:
             return None
-        if subject.reverse_path is not None:
+        if subject.reverse_path is not None and subject.kind is not Kind.FETCHED:
             made = self._report(subject, action, about, subject.reverse_path, Kind.REPORT)
             if _reaches_somebody(made):
                 return made
@@ -151,6 +92,14 @@ class Reporter:
             return None
         return self._report(subject, action, about, Mailbox(POSTMASTER), Kind.NOTICE)
 
+    def about_fetched(self, letter: Letter, subject: Subject, about: Sequence[ReportedRecipient]) -> NewMessage:
+        """One of the letters on fetched mail, to the postmaster. Of too many the rest is held."""
+        made = self.notice(fetchreports.filled(letter, subject, about, self.texts.words))
+        if not _reaches_somebody(made):
+            return made
+        to = str(self._directory.rules.local.qualify(_POSTMASTER))
+        return made if self._may_leave(made.queue_id, to, Action.FAILED, subject) else _held(made)
+
     def about_held(self, held: HeldReports) -> Letter:
         """What the postmaster is told of reports that were too many."""
         lines = [f"  {address}: {count}" for address, count in held.named.items()]
@@ -159,23 +108,23 @@ class Reporter:
         filled = {"each": MAX_TO_ONE, "all": MAX_TO_ALL, "count": held.count, "list": "\n".join(lines)}
         return self.texts.words.reports_held.filled(**filled)
 
-    def notice(self, letter: Letter) -> NewMessage:
-        """A letter to the postmaster about the system itself."""
+    def notice(self, letter: Letter, to: Mailbox = _POSTMASTER, reply_to: Mailbox | None = None) -> NewMessage:
+        """A letter to the postmaster, or somebody else of this host, about the system itself."""
         now = self._clock.now()
         queue_id = self._queue_ids.new(now)
-        to = self._directory.rules.local.qualify(Mailbox(POSTMASTER))
         host_name = self._directory.rules.host_name
         emit(NOTICE_MADE, queue_id=queue_id, subject=letter.subject)
         composed = notice(
             letter.subject,
             letter.text,
-            to=to,
+            to=self._directory.rules.local.qualify(to),
             host_name=host_name,
             notice_id=queue_id,
             made_at=now.astimezone(),
             language=self.texts.language,
+            reply_to=reply_to,
         )
-        return self._message(composed, queue_id, now, Mailbox(POSTMASTER), Kind.NOTICE, smtputf8=False)
+        return self._message(composed, queue_id, now, to, Kind.NOTICE, smtputf8=False)
 
     def _report(
         self, subject: Subject, action: Action, about: tuple[ReportedRecipient, ...], to: Mailbox, kind: Kind
@@ -205,16 +154,20 @@ class Reporter:
         made = self._message(compose(report), queue_id, now, to, kind, smtputf8=subject.smtputf8)
         if not _reaches_somebody(made):
             return made
-        is_taken = self.cap.takes(str(report.to).lower())
+        return made if self._may_leave(queue_id, str(report.to), action, subject) else _held(made)
+
+    def _may_leave(self, queue_id: str, to: str, action: Action, subject: Subject) -> bool:
+        """Whether a report is not one too many."""
+        is_taken = self.cap.takes(to.lower())
         emit(
             REPORT_MADE if is_taken else REPORT_HELD,
             level=INFO if is_taken else WARNING,
             queue_id=queue_id,
             action=action.value,
             about=subject.queue_id,
-            recipient=str(to),
+            recipient=to,
         )
-        return made if is_taken else _held(made)
+        return is_taken
 
     def _message(
         self, composed: Composed, queue_id: str, now: datetime, to: Mailbox, kind: Kind, *, smtputf8: bool

@@ -9,19 +9,23 @@ from dataclasses import replace
 from logging import WARNING
 
 from masqmail.daemon.directory import LOCAL_CLASS, UNMARKED, Directory, Key, Marks
-from masqmail.daemon.reports import Reporter, Subject
+from masqmail.daemon.fetchreports import held
+from masqmail.daemon.reports import Reporter
+from masqmail.daemon.subject import Subject
 from masqmail.mail.address import Mailbox
 from masqmail.mail.dsn import Action
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Envelope, Notify, Recipient
 from masqmail.mail.status import RECIPIENT_OK, Status
 from masqmail.routing.alias import AddressBook, Expansion, expand
 from masqmail.routing.decide import MessageFacts
+from masqmail.routing.local import POSTMASTER
 from masqmail.routing.route import QUEUE_ONLY, RouteClass
 from masqmail.spool.api import Kind, NewMessage, NewRecipient, TargetKind
 from masqmail.spool.intake import HeaderFacts, Resolution
 from masqmail.spool.states import State
 from masqmail.system.events import ALIAS_FAULTY, emit
 
+_POSTMASTER = Mailbox(POSTMASTER)
 _HELD_BACK = Marks(QUEUE_ONLY, QUEUE_ONLY)
 
 BAD_ADDRESS = Status(553, "5.1.3", "This is no address")
@@ -48,6 +52,9 @@ class Resolver:
         expanded: list[Recipient] = []
         for recipient in envelope.recipients:
             if rules.local.is_local(recipient.mailbox):
+                if directory.is_reply(recipient.mailbox) and facts.origin.is_submission:
+                    found["reply", recipient.mailbox.local_part] = self._obey(recipient)
+                    continue
                 book = book or directory.book()
                 targets = self._targets(recipient, expand(recipient.mailbox, book), message, marks, expanded)
             else:
@@ -56,7 +63,9 @@ class Resolver:
                 found[key] = _merged(found[key], resolved) if key in found else resolved
         for text in facts.bad_recipients:
             found.setdefault(("bad", text), _bad(text))
-        if rules.archive_to is not None and facts.kind is Kind.MAIL:
+        if facts.kind is Kind.FETCHED:
+            self._keep_all(found, message, marks)
+        if rules.archive_to is not None and facts.kind in (Kind.MAIL, Kind.FETCHED):
             self._add_archive(rules.archive_to, found, facts, message, marks)
         recipients = list(found.values())
         failed: list[NewRecipient] = []
@@ -64,7 +73,7 @@ class Resolver:
         for item in recipients:
             if item.state is State.QUEUED:
                 classes.add(item.route_class)
-            elif item.state is State.FAILED:
+            elif item.state is not State.DELIVERED:
                 failed.append(item)
         reports: list[NewMessage] = []
         if failed or expanded:
@@ -89,6 +98,31 @@ class Resolver:
             child = replace(recipient, notify=asked_of(recipient.notify) & ~Notify.SUCCESS)
         return self._directory.targets(child, expansion, message, marks)
 
+    def _obey(self, recipient: Recipient) -> NewRecipient:
+        """Does what a reply to a notice asks for; nobody gets it."""
+        assert self._directory.replies is not None
+        self._directory.replies.take(recipient.mailbox)
+        address = str(recipient.mailbox)
+        reason = "a reply to a notice: what it is about is fetched"
+        return NewRecipient(address, address, TargetKind.MAILBOX, LOCAL_CLASS, state=State.DELIVERED, reason=reason)
+
+    def _keep_all(self, found: dict[Key, NewRecipient], message: MessageFacts, marks: Marks) -> None:
+        """Gives a fetched message that does not reach somebody to the postmaster, or else holds it.
+
+        Its sender is not told, and the server will have no copy any more.
+        """
+        lost = [key for key, item in found.items() if item.state is State.FAILED]
+        if not lost:
+            return
+        original = found[lost[0]].original
+        expansion = expand(_POSTMASTER, self._directory.book())
+        targets = self._directory.targets(Recipient(_POSTMASTER), expansion, message, marks)
+        instead = {key: item._replace(original=original) for key, item in targets if item.state is State.QUEUED}
+        for key, item in instead.items():
+            found.setdefault(key, item)
+        if not instead:
+            found.update({key: held(found[key]) for key in lost})
+
     def _add_archive(
         self,
         archive: Mailbox,
@@ -109,6 +143,12 @@ class Resolver:
     ) -> list[NewMessage]:
         """About recipients that failed, and those that an alias has expanded."""
         failed = [self._reporter.about_new(item) for item in recipients]
+        if facts.kind is Kind.FETCHED:
+            words = self._reporter.texts.words
+            is_held = any(item.state is State.HELD for item in recipients)
+            letter = words.fetched_held if is_held else words.fetched_redirected
+            about = [item for item in failed if item is not None]
+            return [self._reporter.about_fetched(letter, Subject.of_new(envelope, facts), about)]
         done = [self._reporter.about_path(item, RECIPIENT_OK.with_text("Expanded by an alias")) for item in expanded]
         subject = Subject.of_new(envelope, facts)
         made = (

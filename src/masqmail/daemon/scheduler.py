@@ -11,6 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -160,6 +161,46 @@ class Scheduler:
         self._classes = {item for item in self._classes if item.is_local or item.generation == rules.generation}
         self.wake()
 
+    # --- who fetches his mail
+
+    async def open_line(self, route: Route, domains: Collection[str] = ()) -> Lane | None:
+        """A lane for what waits for a user who has come for it, until `close_line`; None when he has one already.
+
+        It has all that waits for his route, due or not; with `domains` only what is for these.
+        """
+        key = LaneKey(route.name)
+        if key in self._lanes:
+            return None
+        give = partial(self._lease_for_domains, [domain.lower() for domain in domains]) if domains else self._lease
+        lane = self._lanes[key] = Lane(key, give)
+        try:
+            self._outlook.open_line(route.user, self._clock.now())
+            await self.flush([route.name])
+        except BaseException:
+            self.close_line(route, lane)
+            raise
+        return lane
+
+    def close_line(self, route: Route, lane: Lane) -> None:
+        """He has got what there was, or has gone."""
+        self._outlook.close_line(route.user)
+        del self._lanes[lane.key]
+        self._tell_news()
+        self.wake()
+
+    def close_lines(self) -> None:
+        """Lets those who fetch their mail have what they have been given, and no more: the program ends."""
+        self._outlook.close_lines()
+
+    async def _lease_for_domains(
+        self, domains: Collection[str], lane: Lane, max_messages: int, max_bytes: int
+    ) -> list[Lease]:
+        leases: list[Lease] = []
+        for domain in domains:
+            if len(leases) < max_messages:
+                leases += await self._lease(lane, max_messages - len(leases), max_bytes, domain)
+        return leases
+
     # --- what lanes and views ask it
 
     def choice(self, route_class: RouteClass) -> Choice:
@@ -195,7 +236,7 @@ class Scheduler:
         self._news.set()
         self._news = anyio.Event()
 
-    async def _lease(self, lane: Lane, max_messages: int, max_bytes: int) -> list[Lease]:
+    async def _lease(self, lane: Lane, max_messages: int, max_bytes: int, domain: str | None = None) -> list[Lease]:
         """What a lane may work on now."""
         classes = self._outlook.by_route(self._classes).get(lane.route_name)
         if not classes:
@@ -205,7 +246,7 @@ class Scheduler:
             classes,
             now=self._clock.now(),
             woken_at=self._woken_at(lane.route_name),
-            domain=lane.domain,
+            domain=domain or lane.domain,
             max_messages=max_messages,
             max_bytes=max_bytes,
         )
@@ -238,6 +279,8 @@ class Scheduler:
         await self._usable.advance(self._outlook.usable(self._classes))
         for name, classes in by_route.items():
             route = self.rules.route(name)
+            if route is not None and route.way is Way.ODMR:
+                continue  # its user has opened a line, and waits for what comes
             if route is not None and route.way is Way.DIRECT:
                 await self._start_domains(tasks, run_lane, route, classes)
             else:

@@ -77,6 +77,10 @@ class _Start:
             is_direct = any(not route.smarthost for route in configuration.routes.values())
             for name in LATE_MODULES + DIRECT_MODULES * is_direct:
                 import_module(name)
+            if configuration.fetch:
+                from masqmail.daemon.fetchaccounts import load_modules
+
+                load_modules(account.protocol for account in configuration.fetch.values())
         return lambda channel: run(configuration, self._load, channel)
 
 
@@ -122,7 +126,17 @@ def parent_settings_of(configuration: "Configuration") -> ParentSettings:
         directories=tuple((str(path), mode) for path, mode in _directories(configuration)),
         log_level=log.level.value,
         log_format=log.format.value,
+        recipient_delimiter=local.recipient_delimiter,
+        programs=_programs(configuration),
     )
+
+
+def _programs(configuration: "Configuration") -> dict[str, tuple[tuple[str, ...], bool, bool]]:
+    """Those of the pipe routes."""
+    from masqmail.daemon.localsettings import programs_of
+
+    found = programs_of(configuration).items()
+    return {route: (program.command, program.from_line, program.escape_from) for route, program in found}
 
 
 def _mailbox(configuration: "Configuration", user: str) -> tuple[str, str, tuple[str, ...]]:

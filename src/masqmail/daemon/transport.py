@@ -1,17 +1,22 @@
 """How each route speaks to its next hops: its options, its password, and what is remembered of its hosts."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from masqmail.config.fetch import FetchSection
 from masqmail.config.routes import HELO_BY_ADDRESS, RouteSection, Tls
-from masqmail.daemon.poplogins import PopLogins
 from masqmail.daemon.secrets import SecretSource
-from masqmail.delivery.connect import Memory, Options, TlsMode
+from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.direct import Source
+from masqmail.net.session import TlsMode
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials, Secret
 from masqmail.routing.route import Way
 from masqmail.settings import Domain, HostPort
+
+if TYPE_CHECKING:
+    from masqmail.daemon.poplogins import PopLogins
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,11 @@ class Transports:
         self._read_secret = read_secret
         self._secrets: dict[str, Secret] = {}
         self.memory = Memory()
-        self.pop_logins = PopLogins(accounts or {}, read_secret, self.memory)
+        self.pop_logins: PopLogins | None = None
+        if accounts:
+            from masqmail.daemon import poplogins  # in memory only where there is something to log in to
+
+            self.pop_logins = poplogins.PopLogins(accounts, read_secret, self.memory)
 
     async def options(self, route: str, next_hop: HostPort) -> Options:
         """For one smarthost of a route. Raises `SecretError` when its password cannot be read."""
@@ -45,8 +54,8 @@ class Transports:
         return self._options(section, section.tls_for(next_hop), await self._credentials(section))
 
     async def log_in_first(self, route: str, options: Options) -> None:
-        """What `pop_before_smtp` asks for. Raises `LoginFailure` or `SecretError`."""
-        if account := self._account_before(route):
+        """What `pop_before_smtp` asks for. Raises `FetchFailure` or `SecretError`."""
+        if self.pop_logins is not None and (account := self._account_before(route)):
             await self.pop_logins.ensure(account, options)
 
     def direct(self, route: str) -> Direct:
@@ -55,10 +64,15 @@ class Transports:
         options = self._options(section, section.tls or Tls.OPPORTUNISTIC, None)
         return Direct(options, tuple(Source(look_up.value) for look_up in section.resolve))
 
+    def turned(self, route: str) -> Options:
+        """For a connection over which somebody fetches his mail: it is there, and who waits longer pays for it."""
+        section = self._sections[route]
+        return replace(self._options(section, Tls.NONE, None), linger=timedelta(0), connections=1)
+
     def forget_secret(self, route: str) -> None:
         """The login was refused: the next time the password is read anew, and an account logged in to first."""
         self._secrets.pop(route, None)
-        if account := self._account_before(route):
+        if self.pop_logins is not None and (account := self._account_before(route)):
             self.pop_logins.forget(account)
 
     def _account_before(self, route: str) -> str | None:

@@ -4,16 +4,18 @@ Reasons are made here for what waits: they say what the recipient waits for *now
 moment. What is stored with a recipient is only the reason of its last attempt.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from masqmail.config.model import Configuration
+from masqmail.config.routes import RouteSection
 from masqmail.daemon.pauses import Pauses
+from masqmail.daemon.rules import Rules
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.mail.address import show_path
+from masqmail.routing.decide import Considered, waits_for
 from masqmail.routing.link import Verdict
-from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass
+from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass, Way
 from masqmail.spool.api import Counts, HistoryEntry, QueuedMessage, StoredRecipient, TargetKind
 from masqmail.spool.states import State
 
@@ -109,9 +111,18 @@ class QueueView:
         choice = self._scheduler.choice(route_class)
         if choice.route is not None:
             return _Judgement(choice.route.name, f"due over route {choice.route.name}")
-        reasons = [f"route {item.route}, {item.reason}" for item in choice.considered]
-        reason = "waits for " + "; ".join(reasons)
+        reason = _waits_for(choice.considered, self._scheduler.rules)
         return _Judgement(route_class.routes[0], reason, self._scheduler.next_try(route_class))
+
+
+def _waits_for(considered: Sequence[Considered], rules: Rules) -> str:
+    """What has to happen so that one of these routes can be used."""
+    *others, last = considered
+    route = rules.route(last.route)
+    if route is None or route.way is not Way.ODMR:
+        return "waits for " + "; ".join(f"route {item.route}, {item.reason}" for item in considered)
+    before = "".join(f"; route {item.route}, {item.reason}" for item in others)
+    return f"{last.reason.removeprefix('it ')} (route {last.route}){before}"
 
 
 def message_with_history(queued: QueuedMessage, view: QueueView, history: Iterable[HistoryEntry]) -> Document:
@@ -174,7 +185,11 @@ def _route(
     up = next((verdict for verdict in verdicts if verdict.is_up), None)
     pause = pauses.of_route(route.name, scheduler.rules.next_hop_names(route))
     until = None
-    if up is None:
+    if route.way is Way.ODMR:
+        is_here = scheduler.has_link(route)
+        state = "ready" if is_here else "waiting"
+        reason = f"{route.user} is fetching what waits" if is_here else waits_for(route).removeprefix("it ")
+    elif up is None:
         state, reason = "waiting", "; ".join(f"link {item.link}: {item.reason}" for item in verdicts)
     elif pause is not None:
         state, reason, until = "paused", pause.reason, instant(pause.ends_at)
@@ -183,14 +198,16 @@ def _route(
     return {"name": route.name, "state": state, "reason": reason, "queued": queued, "next_attempt_at": until}
 
 
-def fetch_accounts(configuration: Configuration) -> list[Document]:
-    """Every fetch account. None is fetched in this version, and each says so."""
-    return [_fetch_account(name, configuration) for name in configuration.fetch]
+def with_routes(accounts: Iterable[Document], routes: Iterable[RouteSection]) -> list[Document]:
+    """Fetch accounts that also say which routes log in to them before they send."""
+    users: dict[str | None, list[str]] = {}
+    for route in routes:
+        users.setdefault(route.pop_before_smtp, []).append(route.name)
+    return [_with_users(account, users.get(str(account["name"]), [])) for account in accounts]
 
 
-def _fetch_account(name: str, configuration: Configuration) -> Document:
-    reason = "fetching is not supported yet in this version"
-    routes = [route.name for route in configuration.routes.values() if route.pop_before_smtp == name]
-    if routes:
-        reason += f"; it is logged in to before mail is sent over {', '.join(routes)}"
-    return {"name": name, "state": "unsupported", "reason": reason, "last_at": None, "next_at": None}
+def _with_users(account: Document, routes: list[str]) -> Document:
+    if not routes:
+        return account
+    before = f"it is logged in to before mail is sent over {', '.join(routes)}"
+    return {**account, "reason": f"{account['reason']}; {before}"}

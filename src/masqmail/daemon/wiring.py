@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
@@ -29,8 +30,9 @@ from masqmail.daemon.housekeeping import Housekeeper
 from masqmail.daemon.http import serve_http
 from masqmail.daemon.lanes import Lanes
 from masqmail.daemon.listeners import Listeners
-from masqmail.daemon.localsettings import local_settings_of, mailstores_of
+from masqmail.daemon.localsettings import local_settings_of, mailstores_of, programs_of
 from masqmail.daemon.manual import ManualLinks
+from masqmail.daemon.odmrserver import OdmrServer
 from masqmail.daemon.operator import Operator
 from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.policy import LocalUsers, NetworkPolicy, SubmissionPolicy
@@ -41,7 +43,6 @@ from masqmail.daemon.scheduler import Scheduler
 from masqmail.daemon.secrets import SecretReader
 from masqmail.daemon.texts import texts_of
 from masqmail.daemon.transport import Transports
-from masqmail.delivery.piperoute import PipeProgram
 from masqmail.links import DETECTORS
 from masqmail.links.board import LinkBoard
 from masqmail.links.detector import Detector
@@ -53,7 +54,7 @@ from masqmail.reception.pickup import Pickup
 from masqmail.reception.smtp import Service
 from masqmail.routing.link import Verdict
 from masqmail.routing.local import LocalDomains
-from masqmail.routing.route import RouteClass, Way
+from masqmail.routing.route import RouteClass
 from masqmail.routing.schedule import Lifetime, RetrySchedule
 from masqmail.settings import HostPort, Pattern
 from masqmail.spool.api import Spool
@@ -64,6 +65,9 @@ from masqmail.system.accounts import Accounts, SingleAccount, SystemAccounts
 from masqmail.system.clock import Clock, SystemClock
 from masqmail.system.events import MESSAGE_RECEIVED, SPOOL_BROKEN, SPOOL_RECOVERED, emit, gathering
 from masqmail.system.watch import Watcher
+
+if TYPE_CHECKING:
+    from masqmail.daemon.fetching import Fetcher
 
 #: How long running transactions may take when the program is told to stop.
 GRACE_SECONDS = 10.0
@@ -92,11 +96,7 @@ def rules_of(configuration: Configuration) -> Rules:
         archive_to=configuration.submission.archive_to,
         saves_envelope_to=local.save_envelope_to,
         connections={name: section.max_connections for name, section in configuration.routes.items()},
-        programs={
-            name: PipeProgram(section.command or (), section.from_line, section.escape_from, local.alias_user)
-            for name, section in configuration.routes.items()
-            if section.way is Way.PIPE
-        },
+        programs=programs_of(configuration),
         forwards=local.forward_files,
         mailbox_of=mailstores_of(configuration),
     )
@@ -127,6 +127,7 @@ class Daemon:
         self._channel = channel
         self._broken: BaseException | None = None
         self._stop = anyio.Event()
+        self.fetcher: Fetcher | None = None
         self.accounts: Accounts = SystemAccounts() if channel else SingleAccount()
         self.names: NameResolver = SystemResolver()
 
@@ -148,6 +149,7 @@ class Daemon:
                 await self._start(tasks)
                 on_ready()
                 await self._stop.wait()
+                self.scheduler.close_lines()
                 await self.listeners.close(GRACE_SECONDS)
                 tasks.cancel_scope.cancel()
             await self.desk.finish()
@@ -167,13 +169,14 @@ class Daemon:
 
     async def _assemble(self, spool: Spool, tasks: TaskGroup) -> None:
         """Makes every part and tells each whom it works with."""
+        self._tasks = tasks
         configuration, clock = self.configuration, self.clock
         rules = rules_of(configuration)
         self.directory = Directory(rules, _alias_files(configuration), self.accounts)
         queue_ids = QueueIds()
         self.reporter = reporter = Reporter(self.directory, clock, queue_ids)
         reporter.texts = texts_of(configuration.notices)
-        self.desk = Desk(self.directory, reporter, spool, clock, self._trouble)
+        self.desk = Desk(self.directory, reporter, spool, clock, self.note_trouble)
         self.board = LinkBoard(tasks, clock, self._link_changed)
         self.manual_links = ManualLinks(self.board, spool)
         self.pauses = Pauses(clock, rules.schedule)
@@ -185,13 +188,14 @@ class Daemon:
         self.agent = self._make_agent()
         self.secrets = SecretReader(self.agent if isinstance(self.agent, ParentAgent) else None)
         self.lanes = Lanes(spool, self.desk, self.pauses, self._transports(), self.agent, self.names)
+        self.odmr = OdmrServer(self.scheduler, self.lanes, spool)
         self.users = LocalUsers(configuration, self.directory, SystemAccounts())
         self.local_service = Service(SubmissionPolicy(self.users), self.intake, clock)
         self.network_service = Service(await self._network_policy(configuration), self.intake, clock)
         self.operator = Operator(
             self.scheduler, spool, self.board, self.manual_links, self.pauses, self.directory, self.desk, clock
         )
-        self.operator.fetch_accounts = lambda: views.fetch_accounts(self.configuration)
+        self.operator.fetch_accounts = self._fetch_accounts
         self.operator.problems.append(self._disk_problems)
         self.operator.problems.append(self.directory.forward_problems)
         masters = Masters(os.geteuid(), os.getegid())
@@ -211,7 +215,8 @@ class Daemon:
 
     async def _network_policy(self, configuration: Configuration) -> NetworkPolicy:
         parent = self.agent if isinstance(self.agent, ParentAgent) else None
-        return NetworkPolicy(configuration, self.directory, await load_certificate(configuration.smtp, parent))
+        certificate = await load_certificate(configuration.smtp, parent)
+        return NetworkPolicy(configuration, self.directory, certificate, self.odmr)
 
     def _transports(self) -> Transports:
         configuration = self.configuration
@@ -224,14 +229,28 @@ class Daemon:
         tasks.start_soon(self._run_scheduler)
         tasks.start_soon(self.housekeeper.run)
         tasks.start_soon(self._run_pickup)
+        self._watch_accounts()
         await self.listeners.open(self.configuration, tasks)
+
+    def _watch_accounts(self) -> None:
+        """Fetches mail from the accounts of today. What that needs is not in memory where there is none."""
+        accounts = self.configuration.fetch
+        if self.fetcher is None and accounts:
+            self.fetcher = self.operator.fetcher = _load_fetching()(self, self._tasks)
+        if self.fetcher is not None:
+            self.fetcher.watch(accounts)
+
+    def _fetch_accounts(self) -> list[views.Document]:
+        found = self.fetcher.documents() if self.fetcher else []
+        return views.with_routes(found, self.configuration.routes.values())
 
     async def _run_scheduler(self) -> None:
         await self.scheduler.run(self.lanes.run, self.desk.end_runs)
 
     async def _run_pickup(self) -> None:
         folder = self.configuration.paths.pickup
-        pickup = Pickup(folder, self.intake, self.spool, self.users, self.clock)
+        reporter = self.reporter
+        pickup = Pickup(folder, self.intake, self.spool, self.users, self.clock, lambda: reporter.texts.language)
         with Watcher([folder]) as watcher:
 
             async def wait_for_change(seconds: float | None) -> None:
@@ -262,8 +281,10 @@ class Daemon:
 
     def _link_changed(self, verdict: Verdict) -> None:
         self.scheduler.links_changed([verdict.link] if verdict.is_up else [])
+        if self.fetcher is not None:
+            self.fetcher.link_changed(verdict)
 
-    def _trouble(self, error: BaseException) -> None:
+    def note_trouble(self, error: BaseException) -> None:
         """A commit failed: nothing may be promised any more, so the program ends and starts anew."""
         self._broken = self._broken or error
         self.stop()
@@ -271,6 +292,8 @@ class Daemon:
     async def reconfigure(self, configuration: Configuration) -> None:
         """Goes on with another configuration. Raises, and changes nothing, when it cannot be used."""
         network = await self._network_policy(configuration)
+        if configuration.fetch:
+            _load_fetching()
         await self.listeners.change(configuration)
         self.configuration = configuration
         rules = rules_of(configuration)
@@ -286,8 +309,18 @@ class Daemon:
         self.lanes.transports = self._transports()
         self.housekeeper.keep_history = configuration.log.keep
         self.board.watch(self._detectors())
+        self._watch_accounts()
         self.scheduler.reconfigure(rules)
         self.housekeeper.look_soon()
+
+
+def _load_fetching() -> "Callable[[Daemon, TaskGroup], Fetcher]":
+    """What makes a `Fetcher`. Raises `ValueError` where the program's files are out of the daemon's reach by now."""
+    try:
+        from masqmail.daemon.fetchwiring import make_fetcher
+    except ImportError as error:
+        raise ValueError(f"the first account of [fetch] needs a new start of the daemon ({error})") from error
+    return make_fetcher
 
 
 def _intake_settings(configuration: Configuration) -> IntakeSettings:

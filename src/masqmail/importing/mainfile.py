@@ -2,6 +2,7 @@
 
 from ipaddress import IPv4Address
 
+from masqmail.config.model import Network
 from masqmail.config.values import parse_duration
 from masqmail.importing.dialect import Dialect
 from masqmail.importing.document import Section
@@ -25,7 +26,6 @@ REASONS = {
     "pid_dir": "there is no PID file",
     "lock_dir": "there are no lock files",
     "defer_all": "it was for debugging; stop the daemon instead",
-    "ident_trusted_nets": "nobody on the network may remove mail by telling a name",
 }
 
 
@@ -158,6 +158,12 @@ class MainFile:
             self._only_ours(section, relay)
         if size := migration.amount(take("max_msg_size"), section):
             section["max_message_size"] = size
+        if trusted := take("ident_trusted_nets"):
+            migration.put_list(section, "ident_networks", Network, migration.items(trusted), trusted)
+            migration.changed(
+                trusted,
+                "these hosts are asked for the user, which is noted; nobody may remove mail by telling a name",
+            )
 
     def _relaying(self, section: Section, addresses: list[str], option: Option) -> None:
         """Who may send anywhere: the networks of the addresses that were listened on, as far as they are private."""

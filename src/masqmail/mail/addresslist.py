@@ -142,6 +142,20 @@ def phrase_text(phrase: bytes) -> str:
     return " ".join("".join(parts).split())
 
 
+def comment_end(value: bytes, start: int) -> int:
+    """The index behind the comment that begins at `start`, nested ones included; 0 when it is never closed."""
+    depth = 0
+    for match in _IN_COMMENT.finditer(value, start):
+        run = match[0]
+        if run[0] == ord("("):
+            depth += len(run)
+        elif run[0] == ord(")"):
+            if len(run) >= depth:
+                return match.start() + depth
+            depth -= len(run)
+    return 0
+
+
 def _elements(value: bytes, start: int) -> Iterator[_Element]:
     """Cuts the tokens at separators. A group is only its members, RFC 5322 §3.4; empty elements are none, §4.4."""
     element = _Element()
@@ -172,27 +186,13 @@ def _tokens(value: bytes, position: int) -> Iterator[_Token]:
             kind, end = match.lastgroup or "", match.end()
             kind = match[0].decode("ascii") if kind == "special" else kind
         elif value[position] == ord("("):
-            end = _comment_end(value, position)
+            end = comment_end(value, position)
             kind, end = ("comment", end) if end else ("unclosed", len(value))
         else:
             kind, end = "unclosed", len(value)
         if kind != "space":
             yield _Token(kind, position, end)
         position = end
-
-
-def _comment_end(value: bytes, start: int) -> int:
-    """The index behind the comment that begins at `start`, nested ones included; 0 when it is never closed."""
-    depth = 0
-    for match in _IN_COMMENT.finditer(value, start):
-        run = match[0]
-        if run[0] == ord("("):
-            depth += len(run)
-        elif run[0] == ord(")"):
-            if len(run) >= depth:
-                return match.start() + depth
-            depth -= len(run)
-    return 0
 
 
 def _read_mailbox(value: bytes, element: _Element) -> ListedMailbox:

@@ -4,7 +4,6 @@
 null reverse-path (RFC 3461 §6.1), so that they never cause another report.
 """
 
-import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from masqmail.mail.date import format_date
 from masqmail.mail.dsntext import MAX_LISTED, ReportedRecipient, host_of, one_line, recipient_lines, report_text
 from masqmail.mail.header import split_fields, values
 from masqmail.mail.mimetext import subject_field, text_part
+from masqmail.mail.shown import subject_of
 from masqmail.mail.template import Template
 from masqmail.mail.wording import Action, Language, Wording, wording
 
@@ -27,7 +27,6 @@ MAX_RETURNED_HEADER_BYTES = 64 * 1024
 #: How much of the header section, and of the text, a template can repeat.
 MAX_QUOTED_BYTES = 64 * 1024
 
-_MAX_SHOWN_SUBJECT = 120
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,300}>")
 
@@ -98,11 +97,13 @@ def notice(
     notice_id: str,
     made_at: datetime,
     language: Language = Language.ENGLISH,
+    reply_to: Mailbox | None = None,
 ) -> Composed:
     """A plain message from the mail system to a person, for example to the postmaster. `text` has LF line ends."""
     head, _, body = text_part(text, language.value).partition(b"\r\n\r\n")
     lines = [
         *_first_fields(notice_id, host_name, made_at, to, subject),
+        *([f"Reply-To: {reply_to}"] if reply_to else []),
         "Auto-Submitted: auto-generated",
         "MIME-Version: 1.0",
     ]
@@ -136,7 +137,7 @@ def _explain(report: Report, words: Wording) -> str:
         report.recipients,
         words,
         host_name=report.host_name,
-        subject=_subject_of(report.header),
+        subject=subject_of(report.header),
         arrived_at=report.arrived_at,
         queue_id=report.queue_id,
         returns_all=report.body is not None,
@@ -160,7 +161,7 @@ def _template_values(report: Report, words: Wording) -> dict[str, str]:
         "received_host": one_line(report.received_host),
         "ident": one_line(report.ident),
         "queue_id": report.queue_id,
-        "subject": _subject_of(report.header),
+        "subject": subject_of(report.header),
         "received_at": words.when(report.arrived_at),
         "gives_up_at": words.when(until) if until else "",
         "host_name": report.host_name,
@@ -184,20 +185,6 @@ def _quoted(content: bytes) -> str:
     """A part of the message as text, in bounds."""
     text = content[:MAX_QUOTED_BYTES].decode(errors="replace").replace("\r\n", "\n").rstrip("\n")
     return _CONTROL.sub(" ", text)
-
-
-def _subject_of(header: bytes) -> str:
-    """The subject of the message as people read it, as far as it can be decoded."""
-    from email.errors import HeaderParseError  # half of the mail package, for the few reports there are
-    from email.header import decode_header, make_header
-
-    raw = next(values(split_fields(header), "subject"), b"").decode(errors="replace")
-    try:
-        text = str(make_header(decode_header(raw)))
-    except (HeaderParseError, LookupError, UnicodeError, binascii.Error, ValueError):
-        text = raw
-    text = one_line(text)
-    return text if len(text) <= _MAX_SHOWN_SUBJECT else text[:_MAX_SHOWN_SUBJECT] + "…"
 
 
 def _status_part(report: Report) -> bytes:

@@ -1,6 +1,7 @@
 """What a submission agent may mend in the header of a new message: RFC 6409 §8, RFC 5322 §3.6.
 
-Missing fields are added, blind copies are taken out; every other byte stays as its author wrote it.
+Missing fields are added, blind copies are taken out, addresses get the domain they lack; every other byte stays as
+its author wrote it.
 """
 
 import base64
@@ -12,10 +13,21 @@ from typing import NamedTuple
 from masqmail.mail.address import Mailbox
 from masqmail.mail.addresslist import parse_address_list
 from masqmail.mail.date import format_date
+from masqmail.mail.envelope import Notify, Recipient
 from masqmail.mail.header import Field, field_names, join_fields, make_field, split_fields, values
 
 #: Never leave this host with a submitted message: RFC 5322 §3.6.3, and RFC 5321 §4.4 for Return-Path.
 REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
+
+#: The fields in which an address without a domain means one of this host.
+QUALIFIED = frozenset(
+    f"{prefix}{name}" for prefix in ("", "resent-") for name in ("from", "sender", "reply-to", "to", "cc")
+)
+
+_ADDRESSES = re.compile(
+    rb"\n(?:resent-)?(?:from|sender|reply-to|to|cc)[ \t]*+:((?>[^\n]*+(?:\n[ \t][^\n]*+)*))"
+)  # what stands in those fields
+_BARE_ANGLE = re.compile(rb"<[^@>]*+>")
 
 #: What a message has that lacks nothing.
 _USUAL = frozenset({b"date", b"from", b"message-id"})
@@ -65,6 +77,19 @@ def is_complete(names: Collection[bytes]) -> bool:
     return _USUAL.issubset(names) and REMOVED.isdisjoint(names) and b"\nresent-" not in b"\n".join((b"", *names))
 
 
+def qualify_addresses(header: bytes, host_name: str) -> bytes:
+    """The header section with `@host_name` behind each address that is a name alone: the very same object if none is.
+
+    `From: root (Cron Daemon)` names a user of this host, and would name one of any other host it comes to. What
+    is quoted or no address stays as it is. RFC 6409 §8 lets us do this, RFC 5322 §3.4.1 asks for a domain.
+    """
+    if not any(map(_may_be_bare, _ADDRESSES.findall(b"\n" + header.lower()))):
+        return header
+    return join_fields(
+        _with_domains(field, host_name) if field.name in QUALIFIED else field for field in split_fields(header)
+    )
+
+
 def header_recipients(header: bytes) -> tuple[tuple[Mailbox, ...], tuple[str, ...]]:
     """The mailboxes in To, Cc and Bcc, and what stands there without being an address (for `sendmail -t`).
 
@@ -84,6 +109,20 @@ def header_recipients(header: bytes) -> tuple[tuple[Mailbox, ...], tuple[str, ..
     return tuple(mailboxes), tuple(faults)
 
 
+def with_named(
+    recipients: tuple[Recipient, ...], named: Iterable[Mailbox], notify: Notify | None
+) -> tuple[Recipient, ...]:
+    """The recipients of the envelope and those named in the header, each mailbox once."""
+    known = {(recipient.mailbox.local_part, recipient.mailbox.domain_key) for recipient in recipients}
+    added = []
+    for mailbox in named:
+        key = (mailbox.local_part, mailbox.domain_key)
+        if key not in known:
+            known.add(key)
+            added.append(Recipient(mailbox, notify))
+    return (*recipients, *added)
+
+
 def from_mailboxes(fields: Iterable[Field]) -> tuple[Mailbox, ...]:
     """The addresses in From; what is no address there is passed over."""
     lists = (parse_address_list(value) for value in values(fields, "from"))
@@ -101,6 +140,21 @@ def from_value(mailbox: Mailbox, full_name: str) -> str:
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')
         name = f'"{escaped}"'
     return f"{name} <{mailbox}>"
+
+
+def _may_be_bare(value: bytes) -> bool:
+    """Whether an address without a domain may stand in the value of a field; quick, and nearly always no."""
+    return value.count(b"@") <= value.count(b",") or _BARE_ANGLE.search(value) is not None
+
+
+def _with_domains(field: Field, host_name: str) -> Field:
+    pieces = []
+    position = 0
+    for listed in parse_address_list(field.raw, field.value_start).listed:
+        if not listed.mailbox.domain and field.raw[listed.spec.start : listed.spec.start + 1] != b'"':
+            pieces += [field.raw[position : listed.spec.end], f"@{host_name}".encode()]
+            position = listed.spec.end
+    return Field(field.name, b"".join((*pieces, field.raw[position:]))) if pieces else field
 
 
 def _missing(names: Collection[bytes], prefix: str, submission: Submission) -> list[Field]:

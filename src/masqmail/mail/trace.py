@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from ipaddress import ip_address
 
 from masqmail import __version__
 from masqmail.mail.address import AddressError, Mailbox, address_literal, parse_mailbox
@@ -17,8 +18,9 @@ _UNSAFE = re.compile(r"[\x00-\x20()\\\x7f-\xa0]+")  # blanks, controls, ( ) and 
 _IDENT = " ident="
 _MAX_TOKEN = 255  # a HELO name is a domain, RFC 5321 §4.5.3.1.2
 
-#: Protocols that may stand behind "with", RFC 3848 and RFC 6531 §4.3. Others, such as "local", are left out.
-_REGISTERED = re.compile(r"SMTP|ESMTPS?A?|LMTPS?A?|UTF8SMTPS?A?|UTF8LMTPS?A?")
+#: Protocols that may stand behind "with", RFC 3848 and RFC 6531 §4.3, and the two that mail is fetched with. Others,
+#: such as "local", are left out.
+_NAMED = re.compile(r"SMTP|ESMTPS?A?|LMTPS?A?|UTF8SMTPS?A?|UTF8LMTPS?A?|POP3|IMAP")
 
 
 def protocol_keyword(
@@ -41,6 +43,20 @@ def client_clause(helo: str, address: str, host: str = "", ident: str = "") -> s
     seen = f"{_token(host)} {literal}" if host else literal
     comment = f" (ident={_token(ident)})" if ident else ""
     return f"from {_token(helo) or literal} ({seen}){comment}"
+
+
+def fetched_clause(server: str, account: str) -> str:
+    """The `from` clause of a message that we fetched from an account of ours. `server` is a name or an IP address."""
+    try:
+        host = address_literal(str(ip_address(server)))
+    except ValueError:
+        host = _token(server)
+    return f"from {host} (account {_token(account)})".encode("ascii", "replace").decode()
+
+
+def describe_fetched(server: str, account: str) -> str:
+    """The same for people, and for `read_client`."""
+    return f"{_token(server)} (account {account})"
 
 
 def describe_client(address: str, *, helo: str = "", user: str = "", ident: str = "") -> str:
@@ -77,9 +93,10 @@ def received_field(
 ) -> bytes:
     """Our own trace field, folded, with its CRLF.
 
-    `clause` comes from `client_clause` or `local_clause`. `recipient` is given only when it is the only one:
-    naming one of several would tell others about a blind copy (RFC 5321 §7.2). One with UTF-8 in it is not named:
-    a server without SMTPUTF8 could not take the header any more, though it might take an A-label (RFC 6531 §3.7.3).
+    `clause` comes from `client_clause`, `local_clause` or `fetched_clause`. `recipient` is given only when it is the
+    only one: naming one of several would tell others about a blind copy (RFC 5321 §7.2). One with UTF-8 in it is not
+    named: a server without SMTPUTF8 could not take the header any more, though it might take an A-label (RFC 6531
+    §3.7.3).
     """
     address = str(recipient) if recipient else ""
     forward_path = f"\r\n\tfor <{address}>" if address and address.isascii() else ""
@@ -92,7 +109,7 @@ def received_field(
 def _hosts(clause: str, host_name: str, protocol: str) -> str:
     """The first lines of the field: the same for all messages of a session."""
     start = f"{clause}\r\n\tby" if clause else "by"
-    transmission = f" with {protocol}" if _REGISTERED.fullmatch(protocol) else ""
+    transmission = f" with {protocol}" if _NAMED.fullmatch(protocol) else ""
     return f"Received: {start} {host_name} (MasqMail {__version__}){transmission}\r\n"
 
 

@@ -21,6 +21,7 @@ from masqmail.mail.address import Mailbox
 from masqmail.mail.dsn import notice
 from masqmail.mail.envelope import Envelope, Recipient
 from masqmail.mail.status import Status
+from masqmail.mail.wording import Language, wording
 from masqmail.reception.pickupfile import (
     MAX_ENVELOPE_BYTES,
     TRAILER_BYTES,
@@ -91,14 +92,26 @@ class _File:
 
 
 class Pickup:
-    """Takes files out of one folder, one after the other; other tasks run between any two blocks."""
+    """Takes files out of one folder, one after the other; other tasks run between any two blocks.
 
-    def __init__(self, folder: Path, intake: Intake, spool: Spool, submitters: Submitters, clock: Clock) -> None:
+    `language` says in which one the owners of bad files are told.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        intake: Intake,
+        spool: Spool,
+        submitters: Submitters,
+        clock: Clock,
+        language: Callable[[], Language] = lambda: Language.ENGLISH,
+    ) -> None:
         self._folder = folder
         self._intake = intake
         self._spool = spool
         self._submitters = submitters
         self._clock = clock
+        self._language = language
         self._stuck: set[str] = set()  # what can neither be taken nor moved; said once
 
     async def run(self, wait_for_change: WaitForChange) -> None:
@@ -232,14 +245,16 @@ class Pickup:
     async def _tell(self, file: _File, reason: str) -> None:
         host_name = self._intake.settings.host_name
         to = self._submitters.mailbox(file.facts.st_uid)
-        text = _NOTICE.format(host_name=host_name, reason=reason, path=self._folder / BAD_FOLDER / file.name)
+        language, path = self._language(), self._folder / BAD_FOLDER / file.name
+        letter = wording(language).pickup_refused.filled(host_name=host_name, reason=reason, path=path)
         composed = notice(
-            "Your message could not be sent",
-            text,
+            letter.subject,
+            letter.text,
             to=to,
             host_name=host_name,
             notice_id=file.queue_id,
             made_at=self._clock.now().astimezone(),
+            language=language,
         )
         origin = Origin("the pickup folder", "local")
         incoming = self._intake.open(Envelope(None, (Recipient(to),)), origin, kind=Kind.REPORT)
@@ -263,17 +278,3 @@ class Pickup:
         if name not in self._stuck:
             self._stuck.add(name)
             events.emit(events.PICKUP_REFUSED, level=logging.ERROR, pickup=name, reason=reason)
-
-
-_NOTICE = """\
-This is the mail server {host_name}.
-
-A message that you handed in with the sendmail command, while the mail
-server was not running, could not be sent now that it is:
-
-    {reason}
-
-Nothing of it is lost. The administrator finds it in this file:
-
-    {path}
-"""

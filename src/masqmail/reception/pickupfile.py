@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
+from masqmail.mail.crlf import LineEnds
 from masqmail.mail.envelope import Body, Envelope, Notify, Recipient, Ret
 
 FIRST_LINE = "MasqMail-Pickup: 1"
@@ -101,17 +102,14 @@ def parse_ticket(lines: bytes) -> Ticket:
 
 def crlf_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The same text with CRLF where a line ends. Raises `BadFile` for a NUL byte, which SMTP does not take either."""
-    held = b""
+    ends = LineEnds()
     for block in blocks:
         if b"\0" in block:
             raise BadFile("the message has a NUL byte in it, which mail cannot carry")
-        text = held + block
-        held = b"\r" if text.endswith(b"\r") else b""
-        text = text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if text:
-            yield text.replace(b"\n", b"\r\n")
-    if held:
-        yield b"\r\n"
+        if text := ends.feed(block):
+            yield text
+    if rest := ends.finish():
+        yield rest
 
 
 def _read_line(ticket: Ticket, recipients: list[Mailbox], name: str, value: str) -> None:

@@ -4,17 +4,18 @@
 """
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Recipient
-from masqmail.mail.status import Status
+from masqmail.mail.status import NOT_IMPLEMENTED, Status
 from masqmail.mail.trace import client_clause, describe_client, local_clause
-from masqmail.net.stream import PeerCredentials
+from masqmail.net.stream import PeerCredentials, Stream
 from masqmail.net.tls import TlsInfo
 from masqmail.proto.sasl import Credentials
-from masqmail.proto.smtp.command import Mail
+from masqmail.proto.smtp.command import Etrn, Mail
 from masqmail.proto.smtp.session import Offers
 from masqmail.settings import HostPort
 from masqmail.spool.intake import Origin
@@ -72,8 +73,28 @@ class Policy(Protocol):
     async def authenticate(self, session: Session, credentials: Credentials) -> str | None:
         """The user who logged in, or None. The delay after a failure is not its business."""
 
+    async def turn(self, session: Session, domains: tuple[str, ...], begin: Callable[[], Stream]) -> Status | None:
+        """Sends a client the mail for these domains, or for all that are his (ATRN). Only for who has logged in.
+
+        `begin` says 250 and returns the connection, on which it is we who are the client from then on; it is closed
+        in the end. Where that is not called the refusal is returned.
+        """
+
+    async def start_queue(self, session: Session, asked: Etrn) -> Status:
+        """Has what waits for a domain sent now, and says so or why not (ETRN)."""
+
     def origin(self, session: Session, protocol: str) -> Origin:
         """Where a message of this session comes from; see `network_origin` and `local_origin`."""
+
+
+class KeepsNothing:
+    """The part of a policy by which no mail waits here for anybody; ATRN and ETRN are not offered then."""
+
+    async def turn(self, session: Session, domains: tuple[str, ...], begin: Callable[[], Stream]) -> Status | None:
+        return NOT_IMPLEMENTED
+
+    async def start_queue(self, session: Session, asked: Etrn) -> Status:
+        return NOT_IMPLEMENTED
 
 
 def network_origin(session: Session, protocol: str, *, is_submission: bool) -> Origin:

@@ -54,6 +54,11 @@ CONNECTION_FAILED = "connection failed"
 PROGRAM_SAID = "program said"
 NEXT_HOP_PAUSED = "next hop paused"
 NEXT_HOP_RESUMED = "next hop resumed"
+# Mail that is fetched
+MAIL_FETCHED = "mail fetched"
+FETCH_FAILED = "fetch failed"
+MESSAGE_LEFT = "message left"
+UIDS_READ = "uids read"
 # Links
 LINK_CHANGED = "link changed"
 DETECTOR_FAILED = "detector failed"
@@ -109,6 +114,10 @@ EVENTS: dict[str, str] = {
     PROGRAM_SAID: "A program in place of a connection (`wrapper`) wrote a line to its standard error.",
     NEXT_HOP_PAUSED: "A next hop is left alone for a while after a failure; messages spend nothing.",
     NEXT_HOP_RESUMED: "A paused next hop is used again.",
+    MAIL_FETCHED: "Mail was fetched from an account, or it can be fetched again after a failure.",
+    FETCH_FAILED: "An account could not be fetched, or not to the end; it will be tried again. The culprit says why.",
+    MESSAGE_LEFT: "A message stays on the server of its account for its size; its owner is told how to get it.",
+    UIDS_READ: "The list of what another program had fetched from an account was read, or could not be.",
     LINK_CHANGED: "A link came up or went down, or became unknown.",
     DETECTOR_FAILED: "A link's detector stopped with an error and will be started again.",
     DAEMON_STARTED: "The program has started.",
