@@ -18,7 +18,7 @@ LIMIT = "no mail server"
 
 
 #: What each server gets before it is measured, over as many sessions: then its processes run.
-_WARM_UP_MESSAGES = 100
+_WARM_UP_MESSAGES = 1000
 
 
 @dataclass(frozen=True)

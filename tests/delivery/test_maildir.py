@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,28 @@ def test_a_failed_attempt_leaves_nothing(box: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(OSError, match="No space left"):
             put(box)
     assert names(box) == before
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("part", ["tmp", "new", "cur"])
+def test_what_is_missing_of_a_maildir_stops_no_delivery(box: Path, part: str, is_first: bool) -> None:
+    put(box, "other")
+    shutil.rmtree(box / part)
+    assert put(box, "first", is_first=is_first)
+    assert any(name.startswith("first,") for name in os.listdir(box / "new"))
+
+
+def test_whoever_finds_tmp_finds_the_rest_of_the_maildir(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    mkdir = os.mkdir
+
+    def note(path: str, mode: int) -> None:
+        made.append(os.path.basename(path))
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", note)
+    put(box)
+    assert made[-1] == "tmp"
 
 
 def test_a_body_that_cannot_be_read_leaves_nothing(box: Path) -> None:

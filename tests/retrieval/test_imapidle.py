@@ -26,9 +26,11 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def is_idling(here: Post) -> bool:
-    """Whether the server waits, and we know it."""
+    """Whether the server waits, and so do we."""
     connection = here.retriever._connection
-    return bool(connection and connection.session.is_idling and here.servers[-1].idles)
+    if connection is None or not hasattr(connection, "session") or not here.servers[-1].idles:
+        return False
+    return connection.session.is_idling and connection.wire.stream._readable.is_awaited
 
 
 async def wait_while(here: Post, happen: Callable[[], None], **changes: object) -> None:

@@ -46,6 +46,9 @@ password_file = "{folder}/secret"
 multidrop_domains = ["customer.test"]
 deliver_to = "all"
 interval = "{interval}"
+
+[queue]
+retry = ["1s"]
 """
 
 

@@ -15,7 +15,7 @@ from masqmail.delivery.files import sync_directory, write_all
 from masqmail.delivery.text import with_lf
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9@_+-]")
-_PARTS = ("tmp", "new", "cur")
+_PARTS = ("new", "cur", "tmp")  # where `tmp` is, which is made last, the others are
 
 
 def put(path: str, pieces: Iterable[bytes], *, identity: str, is_first: bool = False) -> bool:
@@ -29,7 +29,7 @@ def put(path: str, pieces: Iterable[bytes], *, identity: str, is_first: bool = F
         name = f"{_safe(identity)},S={_write(path, temporary, pieces)}"
         is_there = not is_first and _is_there(path, name)
         if not is_there:
-            os.rename(temporary, os.path.join(path, "new", name))
+            _rename(path, temporary, name)
     except BaseException:
         _unlink(temporary)
         raise
@@ -59,6 +59,14 @@ def _create(path: str, temporary: str) -> int:
         return os.open(temporary, flags, 0o600)
 
 
+def _rename(path: str, temporary: str, name: str) -> None:
+    try:
+        os.rename(temporary, os.path.join(path, "new", name))
+    except FileNotFoundError:  # somebody removed `new`, or made only a part of the Maildir
+        _make(path)
+        os.rename(temporary, os.path.join(path, "new", name))
+
+
 def _make(path: str) -> None:
     """Makes the Maildir, or what is missing of it."""
     for directory in (path, *[os.path.join(path, part) for part in _PARTS]):
@@ -72,7 +80,10 @@ def _is_there(path: str, name: str) -> bool:
     """Whether an earlier attempt delivered it: mail readers move it to `cur` and add `:2,` and flags."""
     if os.path.lexists(os.path.join(path, "new", name)):
         return True
-    return any(found.partition(":")[0] == name for found in os.listdir(os.path.join(path, "cur")))
+    try:
+        return any(found.partition(":")[0] == name for found in os.listdir(os.path.join(path, "cur")))
+    except FileNotFoundError:  # nobody has read anything here
+        return False
 
 
 def _safe(identity: str) -> str:
