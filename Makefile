@@ -24,7 +24,7 @@ peer: $(TOOLS)
 	status=$$?; rm -rf $$folder; exit $$status
 
 # As root, on a quiet machine; bench/README.md says what they need. A program that lacks something says so.
-BENCHMARKS := accept relay sendmail idle drain full_queue
+BENCHMARKS := accept relay sendmail idle drain fetch full_queue
 
 bench: $(PROGRAM)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python bench/$$name.py --save || exit 1; done

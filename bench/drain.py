@@ -17,18 +17,16 @@ the line, divided by round trip and messages: connections side by side push it d
 /dev/net/tun.
 """
 
-import json
 import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness import namespace, slowrun
 from harness.chart import Chart
+from harness.lanes import side_by_side
 from harness.line import LINKS
 from harness.measure import spread
 from harness.packages import PACKAGES, unpacked
@@ -47,6 +45,8 @@ ALONE = ("leo",)
 ONCE = ("exim", "postfix:single")
 
 LIMIT = "limit"
+
+SLOW_LINKS = ("geo", "modem", "lte", "leo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ _EXIMS = ("exim", "exim:tuned")
 CASES = {
     case.name: case
     for case in (
-        Case("tls", "STARTTLS and AUTH", Server(), tuple(LINKS), ("masqmail", *_POSTFIXES, *_EXIMS)),
-        Case("implicit", "implicit TLS and AUTH", Server(tls="implicit"), tuple(LINKS), ("masqmail",)),
-        Case("plain", "no TLS", Server(tls="none"), tuple(LINKS), ("masqmail", *_POSTFIXES, *_EXIMS)),
+        Case("tls", "STARTTLS and AUTH", Server(), SLOW_LINKS, ("masqmail", *_POSTFIXES, *_EXIMS)),
+        Case("implicit", "implicit TLS and AUTH", Server(tls="implicit"), SLOW_LINKS, ("masqmail",)),
+        Case("plain", "no TLS", Server(tls="none"), SLOW_LINKS, ("masqmail", *_POSTFIXES, *_EXIMS)),
         Case(
             "data",
             "STARTTLS and AUTH, no CHUNKING",
@@ -150,38 +150,14 @@ def jobs(cases: Sequence[Case], links: Sequence[str], peers: Sequence[str], runs
     ]
 
 
-class Lanes:
-    """Makes runs, some side by side, each as a process of its own."""
-
-    def __init__(self, more_options: Sequence[str]) -> None:
-        self._more_options = more_options
-        self._running: set[subprocess.Popen[str]] = set()
-
-    def carry_out(self, todo: Sequence[Job], lanes: int) -> Iterator[Sample]:
-        """The runs that went well, in order; those on a link of `ALONE` come last, one by one."""
-        together = [job for job in todo if job.link not in ALONE]
-        alone = [job for job in todo if job.link in ALONE]
-        for number, some in ((lanes, together), (1, alone)):
-            pool = ThreadPoolExecutor(number)
-            try:
-                yield from filter(None, pool.map(self._run, some))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in list(self._running):  # somebody has stopped us
-                    process.terminate()
-
-    def _run(self, job: Job) -> Sample | None:
-        command = [*job.command, *self._more_options]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            self._running.add(process)
-            output, trouble = process.communicate()
-            self._running.remove(process)
-        if process.returncode:
-            print(f"{job.case.name} {job.link} {job.peer} failed:\n{trouble}", file=sys.stderr, flush=True)
-            return None
-        sample = Sample(job, Run(**json.loads(output)))
-        print(sample, file=sys.stderr, flush=True)
-        return sample
+def carry_out(todo: Sequence[Job], lanes: int, more_options: Sequence[str]) -> Iterator[Sample]:
+    """The runs that went well, in order; those on a link of `ALONE` come last, one by one."""
+    together = [job for job in todo if job.link not in ALONE]
+    alone = [job for job in todo if job.link in ALONE]
+    for number, some in ((lanes, together), (1, alone)):
+        yield from side_by_side(
+            some, number, lambda job: [*job.command, *more_options], lambda job, found: Sample(job, Run(**found))
+        )
 
 
 # what came out
@@ -273,7 +249,7 @@ def main() -> None:
     if arguments.packets:
         more += ["--packets", str(arguments.packets)]
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    samples = list(Lanes(more).carry_out(todo, arguments.lanes))
+    samples = list(carry_out(todo, arguments.lanes, more))
     for case in cases:
         if here := [sample for sample in samples if sample.job.case is case]:
             publish(result_of(case, here), save=arguments.save)

@@ -34,6 +34,7 @@ LINKS = {
         LinkKind("modem", 56_000, 0.100),
         LinkKind("lte", 1_000_000, 0.075, loss=0.01),
         LinkKind("leo", 20_000_000, 0.020),
+        LinkKind("overseas", 10_000_000, 0.150),
     )
 }
 

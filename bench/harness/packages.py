@@ -13,6 +13,9 @@ PACKAGES = {
     "nullmailer": ("nullmailer",),
     "dma": ("dma",),
     "msmtp": ("msmtp",),
+    "fetchmail": ("fetchmail",),
+    "getmail": ("getmail6",),
+    "mpop": ("mpop",),
 }
 
 

@@ -94,8 +94,8 @@ def receiving(link: SlowLink, server: Server, folder: Path) -> Iterator[Receiver
         receiver.stop()
 
 
-def make_certificates(folder: Path) -> None:
-    """`ca.pem`, which peers trust, and `server.pem` with the server's key and certificates.
+def make_certificates(folder: Path, name: str = FAR_ADDRESS) -> None:
+    """`ca.pem`, which peers trust, and `server.pem` with the key and certificates of the server of this name.
 
     They are those of a usual provider: RSA with 2048 bits, and an authority in between, which the server sends too.
     """
@@ -104,5 +104,5 @@ def make_certificates(folder: Path) -> None:
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     between = authority.create_child_ca(key_type=trustme.KeyType.RSA)
-    server = between.issue_cert(FAR_ADDRESS, key_type=trustme.KeyType.RSA)
+    server = between.issue_cert(name, common_name=name, key_type=trustme.KeyType.RSA)
     server.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))

@@ -21,7 +21,10 @@ RESULTS = ROOT / "bench" / "results"
 PICTURES = ROOT / "docs" / "performance"
 
 #: Debian packages whose versions say what was measured.
-_PEERS = ("postfix", "exim4-daemon-light", "opensmtpd", "nullmailer", "dma", "msmtp")
+_PEERS = (
+    *("postfix", "exim4-daemon-light", "opensmtpd", "nullmailer", "dma", "msmtp"),
+    *("dovecot-core", "fetchmail", "getmail6", "mpop"),
+)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def run(
         began_at = time.monotonic()
         sender.flush()
         arrived = receiver.wait_for(messages, 60 + 50 * limit)
-        up, down = _wait_until_quiet(link)
+        up, down = wait_until_quiet(link)
         cpu = sender.group.cpu_seconds() - cpu
         arrived += receiver.late()
         if output is not None:
@@ -125,7 +125,7 @@ def _send_others(link: SlowLink, sender: Peer, receiver: Receiver) -> None:
     _hand_in(link, sender, 500_000, _EARLIER_MESSAGES)
     sender.flush()
     receiver.wait_for(_EARLIER_MESSAGES, 600)
-    _wait_until_quiet(link)
+    wait_until_quiet(link)
     if isinstance(sender, MasqMail):
         sender.masqmail("link", "down", "line")
 
@@ -140,7 +140,7 @@ def _hand_in(link: SlowLink, sender: Peer, first: int, messages: int) -> None:
         raise OSError(f"{sender.name} has {found} of {messages} messages in its queue")
 
 
-def _wait_until_quiet(link: SlowLink) -> tuple[Counts, Counts]:
+def wait_until_quiet(link: SlowLink) -> tuple[Counts, Counts]:
     """What passed, when nothing more does."""
     seconds = _QUIET_SECONDS + _QUIET_ROUND_TRIPS * link.kind.round_trip_seconds
     ends_at = time.monotonic() + _LONGEST_QUIET_SECONDS

@@ -75,5 +75,6 @@ def test_the_links_are_those_of_the_documentation() -> None:
         "modem": (0.2, 56_000, 0),
         "lte": (0.15, 1_000_000, 0.01),
         "leo": (0.04, 20_000_000, 0),
+        "overseas": (0.3, 10_000_000, 0),
     }
     assert QUEUE_BYTES == 96 * 1024

@@ -31,7 +31,7 @@ tls = "{smarthost.tls}"
 
 
 class MasqMail(Peer):
-    #: More lines for the route, such as `max_connections = 4`.
+    #: More lines for the route, such as `max_connections = 4`, and sections to follow it.
     route_settings = ""
 
     @property
