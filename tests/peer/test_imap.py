@@ -14,6 +14,7 @@ from masqmail.net.session import TlsMode
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.retrieval.account import Account, FetchFailure, Order
 from masqmail.retrieval.imap import ImapRetriever
+from masqmail.retrieval.imapsession import Session
 from masqmail.settings import HostPort
 from masqmail.spool.api import Uid
 from support.authority import Authority, Certificate
@@ -26,7 +27,7 @@ from support.peers import needs, wait_until
 pytestmark = [pytest.mark.peer, pytest.mark.anyio]
 
 PASSWORD = 'open "sesame" \\ now'
-USERS = ("plain", "many", "big", "waits", "folders", "kept", "slow", "lines", "left", "daemon")
+USERS = ("plain", "many", "big", "waits", "folders", "kept", "slow", "lines", "left", "moved", "daemon")
 
 MODES = [TlsMode.NONE, TlsMode.STARTTLS, TlsMode.IMPLICIT]
 
@@ -196,6 +197,42 @@ async def test_what_is_kept_stays_unseen_and_comes_once(imap: DovecotImap, autho
     assert len(inbox.taken) == 11
     assert all(file.name.endswith((".test", ":2,")) or ",S=" in file.name for file in imap.left("kept"))
     assert not any("S" in file.name.partition(":2,")[2] for file in imap.left("kept"))
+
+
+@pytest.mark.parametrize("can_move", [True, False])
+async def test_what_was_taken_is_moved_to_a_folder_that_is_made_for_it(
+    imap: DovecotImap, authority: Authority, can_move: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def has(session: Session, *capabilities: str) -> bool:
+        return any(name != "MOVE" and session._client.has_capability(name) for name in capabilities)
+
+    if not can_move:
+        monkeypatch.setattr(Session, "has", has)
+    name = "With Move" if can_move else "Ohne &- f&APw-r sp&AOQ-ter"
+    wanted = replace(account(imap, authority, "moved"), move_to="With Move" if can_move else "Ohne & für später")
+    inbox = FakeInbox()
+    contents = [message(number) for number in range(20)]
+    imap.put("moved", *contents)
+    await fetch(wanted, inbox)
+    imap.put("moved", message(20))
+    await fetch(wanted, inbox)
+    assert sorted(inbox.contents) == sorted(map(on_the_wire, [*contents, message(20)]))
+    assert inbox.tally.moved == 21 and inbox.tally.deleted == 0
+    assert not imap.left("moved")
+    assert sorted(file.read_bytes() for file in imap.left("moved", name)) == sorted([*contents, message(20)])
+    assert name in (imap.root / "mail" / "moved" / "subscriptions").read_text().splitlines()
+
+
+async def test_a_folder_that_cannot_be_made_is_said_and_the_mail_stays(
+    imap: DovecotImap, authority: Authority
+) -> None:
+    imap.put("moved", message(1))
+    wanted, inbox = replace(account(imap, authority, "moved"), move_to="Old/Mail"), FakeInbox()
+    with pytest.raises(FetchFailure, match=r"can be moved to Old/Mail from the folder INBOX: .*nvalid mailbox"):
+        await fetch(wanted, inbox)
+    assert len(imap.left("moved")) == 1
+    await fetch(replace(wanted, move_to=""), inbox)
+    assert not imap.left("moved") and len(inbox.taken) == 1
 
 
 async def test_what_is_too_big_is_left_and_can_be_asked_for(imap: DovecotImap, authority: Authority) -> None:

@@ -208,6 +208,134 @@ async def test_a_full_disk_ends_the_fetch_and_deletes_nothing() -> None:
         assert here.inbox.open_parcels == 0
 
 
+# --- moving in place of deleting
+
+WAYS_TO_MOVE = [(*CAPABILITIES, "MOVE"), ("IMAP4rev1", "IMAP4rev2"), CAPABILITIES, ("IMAP4rev1",)]
+
+
+@pytest.mark.parametrize("capabilities", WAYS_TO_MOVE)
+async def test_what_was_taken_is_moved_to_a_folder_that_is_made_for_it(capabilities: tuple[str, ...]) -> None:
+    async with post(message(1), message(2), make=partial(ImapServer, capabilities=capabilities)) as here:
+        inbox = await here.fetch(move_to="Gelesen & “alt”")
+        name = "Gelesen &- &IBw-alt&IB0-"
+        assert sorted(mail.content for mail in here.boxes[name].mails.values()) == [message(1), message(2)]
+        assert not here.box.mails
+        assert (inbox.tally.moved, inbox.tally.deleted) == (2, 0)
+        assert f'SUBSCRIBE "{name}"' in here.commands
+        here.box.add(message(3))
+        await here.fetch(move_to="Gelesen & “alt”")
+        assert len(here.boxes[name].mails) == 3
+        assert not any("CREATE" in line for line in here.commands)
+        is_one_step = bool({"MOVE", "IMAP4rev2"}.intersection(capabilities))
+        assert any("UID MOVE" in line for line in here.commands) is is_one_step
+        assert any("UID COPY" in line for line in here.commands) is not is_one_step
+
+
+async def test_a_server_that_knows_no_subscriptions_will_do() -> None:
+    async with post(message(1), make=partial(ImapServer, policy=saying(SUBSCRIBE="BAD What?"))) as here:
+        assert (await here.fetch(move_to="Archive")).tally.moved == 1
+
+
+async def test_with_move_it_takes_one_step() -> None:
+    make = partial(ImapServer, capabilities=(*CAPABILITIES, "MOVE"))
+    async with post(*map(message, range(5)), make=make) as here:
+        here.boxes["Archive"] = Box()
+        await here.fetch(move_to="Archive")
+        assert [line for line in here.commands if "Archive" in line] == ['UID MOVE 1:5 "Archive"']
+        assert not any("STORE" in line or "EXPUNGE" in line for line in here.commands)
+
+
+async def test_what_is_kept_for_some_time_is_moved_after_it() -> None:
+    async with post(message(1)) as here:
+        inbox = await here.fetch(keep=timedelta(days=7), move_to="Archive")
+        inbox.time += timedelta(days=6)
+        await here.fetch(keep=timedelta(days=7), move_to="Archive")
+        assert here.box.mails and "Archive" not in here.boxes
+        inbox.time += timedelta(days=1)
+        await here.fetch(keep=timedelta(days=7), move_to="Archive")
+        assert not here.box.mails
+        assert [mail.content for mail in here.boxes["Archive"].mails.values()] == [message(1)]
+
+
+async def test_what_was_not_taken_is_not_moved() -> None:
+    async with post(message(1), message("big", b"x" * 5000), message(3)) as here:
+        here.inbox.verdict = lambda found: refused() if found.uid.uid == "7:1" else None
+        await here.fetch(max_size=1000, move_to="Archive")
+        assert sorted(here.box.mails) == [1, 2]
+        assert [mail.content for mail in here.boxes["Archive"].mails.values()] == [message(3)]
+
+
+REFUSED_MOVES = [
+    ({"UID_MOVE": "NO [OVERQUOTA] Full", "UID_COPY": "NO [OVERQUOTA] Full"}, r"\[OVERQUOTA\] Full$"),
+    ({"CREATE": "NO [NOPERM] Not you"}, r"\[TRYCREATE\] No such folder; nor can it be made: \[NOPERM\] Not you"),
+]
+
+
+@pytest.mark.parametrize("capabilities", WAYS_TO_MOVE)
+@pytest.mark.parametrize(("replies", "why"), REFUSED_MOVES)
+async def test_what_cannot_be_moved_stays_and_the_reason_is_said(
+    capabilities: tuple[str, ...], replies: dict[str, str], why: str
+) -> None:
+    make = partial(ImapServer, capabilities=capabilities, policy=saying(**replies))
+    async with post(message(1), make=make) as here:
+        with pytest.raises(FetchFailure, match=f"nothing can be moved to Archive from the folder INBOX: {why}"):
+            await here.fetch(move_to="Archive")
+        assert not here.box.mails[1].flags
+        assert here.inbox.tally.moved == 0
+        assert len(here.inbox.taken) == 1
+    async with post(message(1)) as again:
+        again.inbox = here.inbox
+        await again.fetch(move_to="Archive")
+        assert not again.box.mails and len(again.boxes["Archive"].mails) == 1
+        assert len(again.inbox.taken) == 1
+
+
+@pytest.mark.parametrize(("step", "copies"), [("UID MOVE", 1), ("UID COPY", 2), ("UID STORE", 1), ("UID EXPUNGE", 1)])
+async def test_an_answer_that_is_lost_while_messages_are_moved_loses_none(step: str, copies: int) -> None:
+    breaks = iter([True])
+
+    def drop_once(verb: str, subject: str) -> str | None:
+        return "DROP" if verb == step and next(breaks, False) else None
+
+    capabilities = (*CAPABILITIES, "MOVE") if step == "UID MOVE" else CAPABILITIES
+    async with post(message(1), make=partial(ImapServer, capabilities=capabilities, policy=drop_once)) as here:
+        here.boxes["Archive"] = Box()
+        with pytest.raises(FetchFailure, match=r"closed the connection|connection broke"):
+            await here.fetch(move_to="Archive")
+        inbox = await here.fetch(move_to="Archive")
+        assert not here.box.mails
+        assert [mail.content for mail in here.boxes["Archive"].mails.values()] == [message(1)] * copies
+        assert len(inbox.taken) == 1
+
+
+async def test_a_server_that_does_not_say_that_the_folder_is_missing_has_it_made_too() -> None:
+    asked: list[str] = []
+
+    def refuse_first(step: str, subject: str) -> str | None:
+        asked.extend([subject] if step == "UID MOVE" else [])
+        return "NO What folder?" if step == "UID MOVE" and len(asked) == 1 else None
+
+    make = partial(ImapServer, capabilities=(*CAPABILITIES, "MOVE"), policy=refuse_first)
+    async with post(message(1), make=make) as here:
+        await here.fetch(move_to="Archive")
+        assert len(here.boxes["Archive"].mails) == 1
+
+
+async def test_a_copy_that_was_made_is_not_made_again_while_others_messages_hold_up_expunge() -> None:
+    make = partial(ImapServer, capabilities=without("UIDPLUS"))
+    async with post(message(1), message(2), make=make) as here:
+        here.box.mails[1].flags.add("\\Deleted")
+        inbox = await here.fetch(move_to="Archive")
+        await here.fetch(move_to="Archive")
+        assert list(here.box.mails) == [1, 2]
+        assert inbox.tally.moved == 0
+        here.box.mails[1].flags.clear()
+        here.inbox.remember("7:1", folder="INBOX")
+        await here.fetch(move_to="Archive")
+        assert not here.box.mails
+        assert [mail.content for mail in here.boxes["Archive"].mails.values()] == [message(2), message(1)]
+
+
 # --- servers of all kinds
 
 

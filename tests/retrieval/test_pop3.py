@@ -1,7 +1,7 @@
 """Fetching over POP3 from a server on loopback that is good, odd or broken: nothing is lost, nothing comes twice."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,7 +12,8 @@ from masqmail.mail.outcome import Culprit
 from masqmail.net.session import TlsMode
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.retrieval.account import Account, FetchFailure, Found, Order
-from masqmail.retrieval.pop3 import Pop3Retriever
+from masqmail.retrieval.pop3 import MAX_CUTS, Pop3Retriever
+from masqmail.retrieval.pop3survey import EXCESS_BYTES
 from masqmail.retrieval.pop3transfer import MAX_COMMITS
 from masqmail.settings import HostPort
 from masqmail.spool.api import FetchFate, SpoolError, SpoolFull, Uid
@@ -260,6 +261,95 @@ async def test_a_big_message_comes_when_the_bound_is_raised() -> None:
         await home.fetch(BIG)
         await home.fetch(replace(ACCOUNT, max_size=10_000))
         assert home.box.mails == []
+
+
+def liar(name: str, size: int = 300_000) -> Mail:
+    """A message that is far longer than LIST says."""
+    return replace(mail(name, size=size), listed_size=100)
+
+
+SMALL = replace(ACCOUNT, max_size=100_000)
+MOST_BYTES = 112_500 + EXCESS_BYTES
+
+
+@pytest.mark.parametrize("capabilities", [ALL_CAPABILITIES, LOCK_STEP])
+async def test_a_message_far_longer_than_listed_is_cut_off_and_told_of_once(capabilities: tuple[str, ...]) -> None:
+    others = mails(4)
+    async with house(PopMailbox([*others[:2], liar("liar"), *others[2:]], capabilities)) as home:
+        await home.fetch(SMALL)
+        assert sorted(home.inbox.contents) == sorted(other.content for other in others)
+        (uid, size, header), *more = home.inbox.notices
+        assert (uid.uid, header, more) == ("liar", b"Subject: liar\r\n\r\n", [])
+        assert MOST_BYTES < size < 300_000
+        assert home.box.uids == ["liar"] and home.box.sessions[-1].has_quit
+        assert (home.inbox.tally.expected, home.inbox.tally.taken, home.inbox.tally.left) == (4, 4, 1)
+        assert home.inbox.open_parcels == 0
+        for account in (SMALL, replace(SMALL, max_size=200_000)):
+            await home.fetch(account)
+            assert home.retrieved() == [], "a message that lied once is not tried again by itself"
+        assert len(home.inbox.notices) == 1
+        await home.fetch(SMALL, "liar")
+        assert home.box.uids == []
+
+
+async def test_a_message_somewhat_longer_than_listed_is_taken() -> None:
+    async with house(PopMailbox([mail("a"), liar("liar", size=MOST_BYTES - 100)])) as home:
+        await home.fetch(SMALL)
+        assert home.box.mails == []
+        assert home.inbox.notices == []
+
+
+async def test_without_a_bound_a_message_may_be_as_long_as_it_is() -> None:
+    async with house(PopMailbox([liar("liar")])) as home:
+        await home.fetch()
+        assert home.box.mails == []
+
+
+@pytest.mark.parametrize(("capabilities", "told"), [(ALL_CAPABILITIES, 2), (LOCK_STEP, 5)])
+async def test_a_server_that_lies_of_every_size_is_left_after_some(capabilities: tuple[str, ...], told: int) -> None:
+    """With pipelining each has to come twice, to be sure."""
+    async with house(PopMailbox([mail("a"), *(liar(f"liar{number}") for number in range(7))], capabilities)) as home:
+        failure = await home.failure(SMALL)
+        assert failure.reason.endswith(f" with 100 bytes, and sends more than {MOST_BYTES}")
+        assert failure.culprit is Culprit.SESSION
+        assert len(home.box.sessions) == MAX_CUTS
+        assert len(home.inbox.notices) == told
+        for _ in range(2):
+            with suppress(FetchFailure):
+                await home.fetch(SMALL)
+        await home.fetch(SMALL)
+        assert len(home.inbox.notices) == len(home.box.mails) == 7
+        assert [uid.uid for uid, _ in home.inbox.taken] == ["a"]
+        assert home.inbox.open_parcels == 0
+
+
+async def test_messages_that_run_together_when_pipelined_are_not_taken_for_a_long_one() -> None:
+    sent = [mail(f"u{number}", size=1900) for number in range(100)]
+    box = PopMailbox(list(sent))
+
+    def without_ends(line: str, reply: bytes) -> bytes:
+        is_followed = box.sessions[-1]._inbox.startswith(b"RETR")
+        return reply.removesuffix(b".\r\n") if line.startswith("RETR") and is_followed else reply
+
+    box.rewrite = without_ends
+    async with house(box) as home:
+        await home.fetch(replace(ACCOUNT, max_size=2000))
+        assert sorted(home.inbox.contents) == sorted(mail.content for mail in sent)
+        assert home.inbox.notices == []
+        assert home.box.mails == []
+        assert home.retriever._habits.garbles and len(home.box.sessions) == 2
+
+
+async def test_a_queue_that_fails_while_a_message_is_cut_off_is_the_reason() -> None:
+    async with house(PopMailbox([liar("liar")])) as home:
+
+        async def fail(found: Found, header: bytes) -> None:
+            raise SpoolFull("no room")
+
+        home.inbox.leave = fail  # type: ignore[method-assign]
+        failure = await home.failure(SMALL)
+        assert (failure.culprit, failure.reason) == (Culprit.LOCAL, "the queue failed: no room")
+        assert home.inbox.open_parcels == 0
 
 
 async def test_without_top_a_big_message_is_told_of_with_nothing_but_its_size() -> None:

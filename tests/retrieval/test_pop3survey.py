@@ -62,6 +62,10 @@ RULES: list[tuple[bool | timedelta, int | None, str, FetchMark | None, Todo]] = 
     (False, 99, "", mark("a", LEFT), Todo.NOTHING),
     (False, 100, "", mark("a", LEFT), Todo.TAKE),
     (False, 99, "a", mark("a", LEFT), Todo.TAKE),
+    (False, 100, "", mark("a", LEFT, size=101), Todo.NOTHING),
+    (False, 10_000_000, "", mark("a", LEFT, size=101), Todo.NOTHING),
+    (False, None, "", mark("a", LEFT, size=101), Todo.TAKE),
+    (False, 100, "a", mark("a", LEFT, size=101), Todo.TAKE),
     (False, None, "", mark("a", REFUSED), Todo.NOTHING),
     (False, None, "a", mark("a", REFUSED), Todo.TAKE),
 ]

@@ -145,6 +145,11 @@ class ImapServer(ScriptedServer):
             case "UID EXPUNGE" | "EXPUNGE":
                 self._expunge(rest or "1:*")
                 self._end(verb, rest)
+            case "UID COPY" | "UID MOVE":
+                self._copy(verb, *rest.split(" ", 1))
+            case "CREATE":
+                if self._end(verb, rest):
+                    self.boxes[rest.strip('"')] = Box()
             case "IDLE":
                 if (reply := self.policy("IDLE", "")) is not None:
                     self._say(reply if reply == "DROP" else f"{self._tag} {reply}")
@@ -155,7 +160,7 @@ class ImapServer(ScriptedServer):
                 self._say("* BYE see you")
                 self._end(verb, rest)
                 self.is_closed = True
-            case "NOOP" | "ID":
+            case "NOOP" | "ID" | "SUBSCRIBE":
                 self._end(verb, rest)
             case _:
                 self._say(f"{self._tag} BAD What?")
@@ -231,6 +236,19 @@ class ImapServer(ScriptedServer):
                 piece = content[offset : offset + count]
                 text += f" BODY[{part[1] or ''}]<{offset}> {{{len(piece)}}}\r\n".encode() + piece
             self._output += text + b")\r\n"
+
+    def _copy(self, verb: str, uids: str, target: str) -> None:
+        assert self.box is not None
+        box = self.boxes.get(target.strip('"'))
+        reply = self.policy(verb, f"{uids} {target}")
+        if box is None or (reply or "").startswith(("NO", "BAD")):
+            self._say(f"{self._tag} {reply or 'NO [TRYCREATE] No such folder'}")
+            return
+        for uid, mail in self._chosen(uids):
+            box.add(mail.content)
+            if verb == "UID MOVE":
+                del self.box.mails[uid]
+        self._say(reply if reply == "DROP" else f"{self._tag} {reply or 'OK [COPYUID 7 1 1] done'}")
 
     def _chosen(self, uids: str) -> list[tuple[int, Mail]]:
         assert self.box is not None

@@ -138,6 +138,11 @@ class FetchSection:
     keep: Keep = setting(
         "Whether mail stays on the server; with a duration it is deleted there after that long.", default=False
     )
+    move_to: str | None = setting(
+        "The folder that taken messages are moved to on the server, with imap, in place of deleting them, like "
+        "`Archive`; it is made when it is missing.",
+        default=None,
+    )
     max_size: Bytes | None = setting(
         "Bigger messages stay on the server, and a notice says so once (not with odmr).",
         default=None,

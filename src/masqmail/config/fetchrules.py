@@ -10,11 +10,6 @@ from masqmail.proto.smtp.turn import MAX_COMMAND_BYTES
 
 _TOKENS = frozenset({FetchMechanism.XOAUTH2, FetchMechanism.OAUTHBEARER})
 
-#: How a POP3 account can be logged in to today.
-USABLE_MECHANISMS = frozenset(
-    {FetchMechanism.APOP, FetchMechanism.PLAIN, FetchMechanism.LOGIN, FetchMechanism.CRAM_MD5}
-)
-
 #: Where we speak SMTP to the server.
 _OF_SMTP = (FetchProtocol.ODMR, FetchProtocol.ETRN)
 _NO_USE = {
@@ -24,7 +19,6 @@ _NO_USE = {
 _MOST_DOMAINS_BYTES = MAX_COMMAND_BYTES - len("ATRN \r\n")
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,200}")  # RFC 5322 §2.2
-_NOT_YET = "is not supported yet in this version"
 
 
 def check_fetch(configuration: Configuration, faults: Faults) -> None:
@@ -36,6 +30,7 @@ def check_fetch(configuration: Configuration, faults: Faults) -> None:
         _check_tls(account, faults)
         _check_multidrop(account, faults)
         _check_imap(account, faults)
+        _check_move_to(account, faults)
         _check_smtp(account, faults)
         _check_times(account, faults)
     for route in configuration.routes.values():
@@ -165,6 +160,25 @@ def _check_imap(account: FetchSection, faults: Faults) -> None:
         faults.add(_place(account, "folders"), wrong, 'take it out, or write protocol = "imap"')
 
 
+def _check_move_to(account: FetchSection, faults: Faults) -> None:
+    if account.move_to is None:
+        return
+    path, here = _place(account, "move_to"), key_text(_place(account))
+    if account.protocol is not FetchProtocol.IMAP:
+        wrong = f"{here}.move_to has no use with {account.protocol.value}"
+        faults.add(path, wrong, 'take it out, or write protocol = "imap"')
+    elif account.keep is True:
+        wrong = f"{here}.move_to has no use with keep = true, which leaves all mail where it is"
+        faults.add(path, wrong, 'take it out, or write keep like "7d", or false')
+    elif _folder(account.move_to) in map(_folder, account.folders):
+        wrong = f"{here}.move_to is {quote(account.move_to)}, from which mail is fetched"
+        faults.add(path, wrong, 'write another folder, like "Archive"')
+
+
+def _folder(name: str) -> str:
+    return "INBOX" if name.upper() == "INBOX" else name  # RFC 9051 §5.1
+
+
 def _check_smtp(account: FetchSection, faults: Faults) -> None:
     """Where the server sends the mail itself much is not ours to say; with etrn it does not even come this way."""
     if account.protocol not in _OF_SMTP:
@@ -205,9 +219,3 @@ def _check_pop_before_smtp(route: RouteSection, name: str, configuration: Config
     elif account.protocol is not FetchProtocol.POP3:
         wrong = f"{here} names [{named}], which is {account.protocol.value} and not pop3"
         faults.add(path, wrong, "name an account of pop3")
-    elif account.token_command:
-        wrong = f"{here}: the token_command of [{named}] {_NOT_YET}"
-        faults.add(path, wrong, "write password_file, password_command or password_credential there")
-    elif account.auth and not USABLE_MECHANISMS.intersection(account.auth):
-        wrong = f"{here}: no login in the auth of [{named}] can be used; it {_NOT_YET}"
-        faults.add(path, wrong, 'write auth = ["plain"] there')

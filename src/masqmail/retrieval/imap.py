@@ -32,9 +32,9 @@ _EXPUNGE = re.compile(rb"\* \d+ EXPUNGE\b", re.IGNORECASE)
 class ImapRetriever:
     """One account's server. Keeps its connection once somebody has waited for mail."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, memory: TlsMemory | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._memory = TlsMemory()
+        self._memory = memory or TlsMemory()
         self._known: dict[str, Known] = {}
         self._connection: Connection | None = None
         self._waits = False  # there is somebody who waits for mail between fetches

@@ -1,14 +1,17 @@
-"""One fetch from an IMAP server: folder by folder, what is new is found, taken, and deleted as the account wants it.
+"""One fetch from an IMAP server: folder by folder, what is new is found, taken, and removed as the account wants it.
 
-A message is deleted on the server only after its parcel was finished, or when a mark says that it was taken before.
+A message is deleted or moved on the server only after its parcel was finished, or when a mark says that it was taken
+before.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from masqmail.mail.outcome import Culprit
+from masqmail.retrieval import imapremoval
 from masqmail.retrieval.account import Account, FetchFailure, Found, Inbox, Order
-from masqmail.retrieval.imapplan import Folder, Listed, Refusal
+from masqmail.retrieval.imapplan import Folder, Listed, Refusal, parse_name
 from masqmail.retrieval.imaptaking import Line, Taking
 from masqmail.spool.api import FetchFate, FetchMark, Uid
 from masqmail.system.clock import Clock
@@ -55,18 +58,47 @@ class Fetch:
     async def run(self) -> None:
         """Raises `FetchFailure` when something could not be taken that should be."""
         self._marks = await self._inbox.marks()
-        for name in self._account.folders:
+        for name in filter(self._is_concerned, self._account.folders):
             try:
                 await self._fetch_folder(name)
             except Refusal as refusal:
                 self.troubles.append(f"the folder {name} cannot be used: {refusal}")
-        for uid in self._order.uids:
-            if uid not in self._is_ordered_there:
-                self.troubles.append(f"there is no message {uid}")
-        if self.troubles:
-            told = "; ".join(self.troubles[:MAX_TOLD_TROUBLES])
-            more = f"; and {len(self.troubles) - MAX_TOLD_TROUBLES} more" if self.troubles[MAX_TOLD_TROUBLES:] else ""
-            raise FetchFailure(f"{self._account.server}: {told}{more}")
+        culprit = Culprit.SESSION if self.troubles else Culprit.MESSAGE
+        if troubles := self.troubles + self._unmet():
+            told = "; ".join(troubles[:MAX_TOLD_TROUBLES])
+            more = f"; and {len(troubles) - MAX_TOLD_TROUBLES} more" if troubles[MAX_TOLD_TROUBLES:] else ""
+            raise FetchFailure(f"{self._account.server}: {told}{more}", culprit)
+
+    def _unmet(self) -> list[str]:
+        """What somebody asks for that is not there, or that may be one of several."""
+        return [
+            f"there is a message {name} in {' and in '.join(places)}: write {places[0]}:{name}"
+            if len(places := self._places_of(name)) > 1
+            else f"there is no message {name}"
+            for name in self._order.uids
+            if name not in self._is_ordered_there
+        ]
+
+    def _is_concerned(self, folder: str) -> bool:
+        """Whether there may be something to take in this folder."""
+        uids = self._order.uids
+        if self._inbox.is_closing:
+            return False
+        return not uids or any(self._places_of(text) in ([], [folder]) for text in uids)
+
+    def _places_of(self, text: str) -> list[str]:
+        """Where it is what somebody asks for: the folder that he says, else those where we left one so called."""
+        name = parse_name(text)
+        if name.folder:
+            return [name.folder]
+        marks = ((folder, self._marks.get(Uid(folder, name.uid))) for folder in self._account.folders)
+        return [folder for folder, mark in marks if mark is not None and mark.fate is not FetchFate.TAKEN]
+
+    def _ordered_uid(self, text: str, folder: Folder) -> int:
+        """The UID in this folder of what somebody asks for; 0 when it is in another one, or in several."""
+        if self._places_of(text) not in ([], [folder.name]):
+            return 0
+        return folder.uid_of(Uid(folder.name, parse_name(text).uid))
 
     async def _fetch_folder(self, name: str) -> None:
         folder = await self._select(name)
@@ -77,10 +109,10 @@ class Fetch:
         await taking.run()
         self.troubles += taking.troubles
         if (known := self._known.get(name)) and not self._order.uids:
-            known.is_done = not (taking.troubles or self._is_cut_short)
+            known.is_done = not (taking.troubles or self._is_cut_short or self._inbox.is_closing)
         if self._account.keep is False:
             due |= taking.taken
-        await self._delete(folder, due)
+        await self._remove(folder, due)
 
     async def _select(self, name: str) -> Folder:
         connection = await self._line.connection()
@@ -90,16 +122,16 @@ class Fetch:
 
     async def _list_ordered(self, folder: Folder) -> tuple[list[Listed], set[int]]:
         """The same of what somebody asks for by name."""
-        prefix = f"{folder.uid_validity}:"
-        numbers = [uid.removeprefix(prefix) for uid in self._order.uids if uid.startswith(prefix)]
-        listed = await self._list_sizes(sorted({int(number) for number in numbers if number.isdecimal()}))
-        self._is_ordered_there.update(f"{prefix}{message.uid}" for message in listed)
+        ordered = {text: uid for text in self._order.uids if (uid := self._ordered_uid(text, folder))}
+        listed = await self._list_sizes(sorted(set(ordered.values())))
+        there = {message.uid for message in listed}
+        self._is_ordered_there.update(text for text, uid in ordered.items() if uid in there)
         taken = {message.uid: mark for message in listed if (mark := self._taken(folder.name_of(message.uid)))}
         due = {uid for uid, mark in taken.items() if self._is_due(mark)}
         return [message for message in listed if message.uid not in taken], due
 
     async def _list_new(self, folder: Folder) -> tuple[list[Listed], set[int]]:
-        """New messages, and the UIDs of those that were taken before and are to be deleted now."""
+        """New messages, and the UIDs of those that were taken before and are to be removed now."""
         marks = {uid: mark for uid, mark in self._marks.items() if uid.folder == folder.name}
         due = {folder.uid_of(uid) for uid, mark in marks.items() if self._is_due(mark)} - {0}
         connection = await self._line.connection()
@@ -166,7 +198,7 @@ class Fetch:
         return mark.fate is FetchFate.LEFT and mark.size_bytes > 0 and (limit is None or mark.size_bytes <= limit)
 
     def _is_due(self, mark: FetchMark) -> bool:
-        """Whether a message is to be deleted on the server."""
+        """Whether a message is to be removed from its folder."""
         keep = self._account.keep
         if mark.fate is not FetchFate.TAKEN or keep is True:
             return False
@@ -193,6 +225,8 @@ class Fetch:
 
     async def _leave(self, folder: Folder, big: Sequence[Listed]) -> None:
         for start in range(0, len(big), HEADERS_AT_A_TIME):
+            if self._inbox.is_closing:
+                return
             some = big[start : start + HEADERS_AT_A_TIME]
             connection = await self._line.connection()
             try:
@@ -205,15 +239,21 @@ class Fetch:
                     self._inbox.tally.left += 1
                     await self._inbox.leave(Found(folder.name_of(message.uid), message.size_bytes), header)
 
-    async def _delete(self, folder: Folder, uids: Collection[int]) -> None:
+    async def _remove(self, folder: Folder, uids: Collection[int]) -> None:
+        """Deletes messages that are ours now, or moves them to where the account wants them."""
         if not uids:
             return
+        target, tally = self._account.move_to, self._inbox.tally
+        what = f"moved to {target} from" if target else "deleted in"
         if not folder.is_writable:
-            self.troubles.append(f"nothing can be deleted in the folder {folder.name}, which is read-only here")
+            self.troubles.append(f"nothing can be {what} the folder {folder.name}, which is read-only here")
             return
         connection = await self._line.connection()
         try:
-            self._inbox.tally.deleted += await connection.do(partial(connection.session.delete, uids))
+            if target:
+                tally.moved += await connection.do(partial(imapremoval.move, connection.session, uids, target))
+            else:
+                tally.deleted += await connection.do(partial(imapremoval.delete, connection.session, uids))
         except Refusal as refusal:
-            self.troubles.append(f"nothing can be deleted in the folder {folder.name}: {refusal}")
+            self.troubles.append(f"nothing can be {what} the folder {folder.name}: {refusal}")
         self._inbox.progress()

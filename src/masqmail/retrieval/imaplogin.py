@@ -72,7 +72,7 @@ def usable_ways(
     if not is_protected:
         best_first.sort(key=lambda name: name in _SHOWING)
     ways = [way for name in allowed or best_first for way in _ways_of(name)]
-    ways = [way for way in dict.fromkeys(ways) if _is_offered(way, offered)]
+    ways = [way for way in dict.fromkeys(ways) if _is_offered(way, offered, credentials)]
     if not (is_protected or is_clear_fine):
         ways = [way for way in ways if way not in _SHOWING]
     if not (credentials.username + credentials.password.reveal()).isascii():
@@ -102,7 +102,7 @@ def _ways_of(name: str) -> tuple[str, ...]:
     return (name, COMMAND) if name in (sasl.PLAIN, sasl.LOGIN) else (name,)
 
 
-def _is_offered(way: str, offered: Collection[str]) -> bool:
+def _is_offered(way: str, offered: Collection[str], credentials: sasl.Credentials) -> bool:
     if way == COMMAND:
         return "LOGINDISABLED" not in offered
-    return way in sasl.CLIENT_MECHANISMS and f"AUTH={way}" in offered
+    return f"AUTH={way}" in offered and sasl.is_usable(way, credentials)

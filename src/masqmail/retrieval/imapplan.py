@@ -51,6 +51,12 @@ class Folder(NamedTuple):
         return int(number) if fits else 0
 
 
+def parse_name(text: str) -> Uid:
+    """What somebody calls a message, FOLDER:UIDVALIDITY:UID or UIDVALIDITY:UID; without a folder that is empty."""
+    *folder, validity, uid = text.rsplit(":", 2) if ":" in text else ("", text)
+    return Uid(folder[0], f"{validity}:{uid}") if folder else Uid("", text)
+
+
 class Listed(NamedTuple):
     """A message as the server lists it. They sort by size."""
 
@@ -109,6 +115,11 @@ class Download:
     @property
     def is_over(self) -> bool:
         return not self._items
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a command is not answered yet."""
+        return bool(self._flying)
 
     @property
     def begun(self) -> list[Listed]:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
+from imapclient import imap_utf7
+
 import masqmail
 from masqmail.mail.outcome import Culprit
 from masqmail.net.session import TlsMode
@@ -81,10 +83,14 @@ class Session:
         self._idle_tag = None
         return True
 
+    def has(self, *capabilities: str) -> bool:
+        """Whether the server has one of these."""
+        return any(self._client.has_capability(name) for name in capabilities)
+
     @property
     def has_compact_search(self) -> bool:
         """Whether a search for everything costs next to nothing, RFC 4731."""
-        return bool(self._client.has_capability("ESEARCH") or self._client.has_capability("IMAP4REV2"))
+        return self.has("ESEARCH", "IMAP4REV2")
 
     # folders and what is in them
 
@@ -106,13 +112,13 @@ class Session:
             return []
         found: set[int] = set()
         if first > 1:
-            found.update(self._search(f"UID {first}:*"))
+            found.update(self.search(f"UID {first}:*"))
         elif self.has_compact_search:
-            found.update(self._search("ALL"))
+            found.update(self.search("ALL"))
         else:
             for start in range(1, exists + 1, SEARCH_MESSAGES):
                 end = start + SEARCH_MESSAGES - 1
-                found.update(self._search(f"{start}:{end if end < exists else '*'}"))
+                found.update(self.search(f"{start}:{end if end < exists else '*'}"))
         return sorted(uid for uid in found if uid >= first)  # 9:* has the last message even when that is 7
 
     def list_all(self) -> list[Listed]:
@@ -164,19 +170,31 @@ class Session:
             self._received.clear()
         return answer, refusal
 
-    def delete(self, uids: Collection[int]) -> int:
-        """Deletes messages. Returns how many; those it cannot take away without others it only marks."""
-        can_expunge_some = self._client.has_capability("UIDPLUS") or self._client.has_capability("IMAP4REV2")
-        for uid_set in uid_sets(uids):  # one command at a time: Dovecot may expunge before it looks at the new flags
-            self._carry_out("STORE", f"UID STORE {uid_set} +FLAGS.SILENT (\\Deleted)")
-            if can_expunge_some:
-                self._carry_out("EXPUNGE", f"UID EXPUNGE {uid_set}")  # RFC 4315 §2.1
-        if not uids or can_expunge_some:
-            return len(uids)
-        if not set(self._search("DELETED")).issubset(uids):
-            return 0  # EXPUNGE takes all that are marked, and somebody else's wait for their end, too
-        self._carry_out("EXPUNGE", "EXPUNGE")
-        return len(uids)
+    def search(self, what: str) -> list[int]:
+        """The UIDs of such messages, in the server's order."""
+        self._arm(WORK_SECONDS, LISTING_BYTES)
+        responses = self._imap.untagged_responses
+        responses.pop("SEARCH", None)
+        responses.pop("ESEARCH", None)
+        options = "RETURN (ALL) " if self.has_compact_search else ""
+        self._complete("SEARCH", self._send(f"UID SEARCH {options}{what}"))
+        found: list[int] = []
+        for line in responses.pop("ESEARCH", []):
+            if match := _ALL.search(line):
+                found += parse_uid_set(match[1].decode("ascii"), MAX_MESSAGES)
+        for line in responses.pop("SEARCH", []):
+            found += [int(word) for word in line.split() if word.isdigit()]
+        return found
+
+    def carry_out(self, name: str, command: str) -> None:
+        """A command whose answer nobody wants."""
+        self._arm(WORK_SECONDS, LISTING_BYTES)
+        self._complete(name, self._send(command))
+        self._imap.untagged_responses.clear()
+
+    def folder_argument(self, name: str) -> str:
+        """The name of a folder as commands have it, RFC 9051 appendix A.1."""
+        return quoted(imap_utf7.encode(name).decode("ascii"))
 
     # waiting for mail, RFC 2177
 
@@ -312,21 +330,6 @@ class Session:
                 found[int(uid[1])] = Listed(int(size[1]), int(uid[1]), b"\\deleted" in text.lower())
         return found
 
-    def _search(self, what: str) -> list[int]:
-        self._arm(WORK_SECONDS, LISTING_BYTES)
-        responses = self._imap.untagged_responses
-        responses.pop("SEARCH", None)
-        responses.pop("ESEARCH", None)
-        options = "RETURN (ALL) " if self.has_compact_search else ""
-        self._complete("SEARCH", self._send(f"UID SEARCH {options}{what}"))
-        found: list[int] = []
-        for line in responses.pop("ESEARCH", []):
-            if match := _ALL.search(line):
-                found += parse_uid_set(match[1].decode("ascii"), MAX_MESSAGES)
-        for line in responses.pop("SEARCH", []):
-            found += [int(word) for word in line.split() if word.isdigit()]
-        return found
-
     def _send(self, command: str) -> bytes:
         """A command that holds no text of others."""
         tag: bytes = self._imap._new_tag()
@@ -336,12 +339,6 @@ class Session:
     def _complete(self, name: str, tag: bytes) -> None:
         """Waits for the end of a command. Raises `Refusal`."""
         self._imap._command_complete(name, tag)
-
-    def _carry_out(self, name: str, command: str) -> None:
-        """A command whose answer nobody wants."""
-        self._arm(WORK_SECONDS, LISTING_BYTES)
-        self._complete(name, self._send(command))
-        self._imap.untagged_responses.clear()
 
     def _fetched(self, tag: bytes) -> list[Any]:
         """What a FETCH had to say."""

@@ -61,7 +61,7 @@ class Taking:
         """Raises `FetchFailure` when the server cannot be reached any more, and what `Parcel.finish` raises."""
         breaks = blamed = 0
         try:
-            while not self._download.is_over:
+            while not self._download.is_over and (self._download.is_under_way or not self._inbox.is_closing):
                 try:
                     await self._exchange()
                     breaks = 0
@@ -82,7 +82,7 @@ class Taking:
         """Asks for more, and deals with the next answer."""
         connection = await self._line.connection()
         asks: list[Ask] = []
-        while (ask := self._download.next_ask()) is not None:
+        while not self._inbox.is_closing and (ask := self._download.next_ask()) is not None:
             asks.append(ask)
         bodies, refusal = await connection.do(partial(connection.session.exchange, asks))
         octets = sum(len(body) for body in bodies.values() if body)

@@ -15,11 +15,12 @@ from masqmail.retrieval.account import Account, FetchFailure, Inbox, Order
 from masqmail.retrieval.pop3probe import probe
 from masqmail.retrieval.pop3session import Garbled, Request, Session, logged_in
 from masqmail.retrieval.pop3survey import Message, Rules, Survey, is_hashed
-from masqmail.retrieval.pop3transfer import Habits, Transfer
+from masqmail.retrieval.pop3transfer import Habits, TooLong, Transfer
 from masqmail.spool.api import SpoolError, Uid
 
 MAX_HEADER_BYTES = 65536  # of a header section that TOP shows; the rest is passed over
 MAX_TOLD_TROUBLES = 3  # in one reason
+MAX_CUTS = 5  # sessions that are cut off in one fetch, because a message gets too long; the next one goes on
 
 _EXPECTED_HEADER_BYTES = 3000
 
@@ -30,19 +31,24 @@ _TellHeader = Callable[[int, bytes | None], Awaitable[None]]
 class Pop3Retriever:
     """Fetches from one POP3 account. Keeps TLS sessions, and what confused the server."""
 
-    def __init__(self) -> None:
-        self._memory = TlsMemory()
+    def __init__(self, memory: TlsMemory | None = None) -> None:
+        self._memory = memory or TlsMemory()
         self._habits = Habits()
 
     async def fetch(self, account: Account, inbox: Inbox, order: Order) -> None:
         """Takes what is new, counting in `inbox.tally`. Raises `FetchFailure`."""
-        was_confused = self._habits.garbles
-        try:
-            await self._fetch(account, inbox, order)
-        except Garbled:
-            if was_confused or not self._habits.garbles:
-                raise
-            await self._fetch(account, inbox, order)  # one command at a time now
+        was_confused, cuts = self._habits.garbles, 0
+        while True:
+            try:
+                return await self._fetch(account, inbox, order)
+            except TooLong:
+                cuts += 1
+                if cuts == MAX_CUTS:
+                    raise
+            except Garbled:
+                if was_confused or not self._habits.garbles:
+                    raise
+                was_confused = True  # one command at a time now
 
     async def wait_for_mail(self, account: Account) -> None:
         """A POP3 server says nothing by itself."""
@@ -85,6 +91,7 @@ class _Visit:
         self._transfer = Transfer(session, inbox, self._rules, habits, time_scale=account.time_scale)
         self._refusals: dict[Verb, Reply] = {}
         self._troubles: list[str] = []  # to stand behind the server's name
+        self._unmet: list[str] = []  # the same, of what somebody asks for and is not there
         self._knows_all = False  # each message of the mailbox, by its name
         self._has_top = True
         self._header = bytearray()
@@ -171,11 +178,13 @@ class _Visit:
                 nameless.append(number)
 
         await self._read_headers(survey.unnamed, note_header)
+        if self._inbox.is_closing:
+            return  # some have no name yet, and so nobody knows which of those that look alike is which
         self._knows_all = not (survey.contradiction or (nameless and self._has_top))
         if nameless and not self._has_top:
             self._settle_nameless(nameless)
         survey.plan()
-        self._troubles += [f"has no message {name}" for name in survey.unmet()]
+        self._unmet = [f"has no message {name}" for name in survey.unmet()]
 
     def _settle_nameless(self, numbers: Collection[int]) -> None:
         if self._account.keep is not False:
@@ -197,7 +206,7 @@ class _Visit:
         def questions() -> Iterator[Request]:
             nonlocal asked
             for number in numbers:
-                if not self._has_top:
+                if not self._has_top or self._inbox.is_closing:
                     return
                 asked += 1
                 yield Command(Verb.TOP, number), _EXPECTED_HEADER_BYTES
@@ -230,7 +239,7 @@ class _Visit:
         take = survey.take
         if self._account.max_messages and not self._order.uids:
             take = take[: self._account.max_messages]
-        tally.expected, tally.left, tally.refused = len(take), survey.left, survey.refused
+        tally.expected, tally.left, tally.refused = tally.taken + len(take), survey.left, survey.refused
         self._inbox.progress()
         await self._leave(survey.leave)
         await self._transfer.run(take, self._deletable(survey.delete))
@@ -278,10 +287,11 @@ class _Visit:
     def _complain(self) -> None:
         """Raises what went wrong with single messages."""
         troubles = [*self._troubles, *self._transfer.troubles]
-        if troubles:
+        culprit = Culprit.SESSION if troubles else Culprit.MESSAGE
+        if troubles := [*troubles, *self._unmet]:
             told = "; ".join(troubles[:MAX_TOLD_TROUBLES])
             more = f"; and {len(troubles) - MAX_TOLD_TROUBLES} more" if len(troubles) > MAX_TOLD_TROUBLES else ""
-            raise FetchFailure(f"{self._account.server} {told}{more}")
+            raise FetchFailure(f"{self._account.server} {told}{more}", culprit)
 
 
 def _queue_failure(error: SpoolError) -> FetchFailure:

@@ -105,8 +105,8 @@ class Session:
     def __init__(self, account: Account, memory: TlsMemory, stream: Stream, *, pipelining: bool = True) -> None:
         self.has_quit = False  # and QUIT was answered
         self.is_broken = False  # nothing more can be said
+        self.server = account.server
         self._account = account
-        self._server = account.server
         self._memory = memory
         self._stream = stream
         self.client = Client(
@@ -131,7 +131,7 @@ class Session:
         """Everything up to the welcome."""
         try:
             if self._account.tls is TlsMode.IMPLICIT:
-                await protect(self._stream, self._server, self._account, self._memory)
+                await protect(self._stream, self.server, self._account, self._memory)
             while self.client.phase is not Phase.READY:
                 await self._turn()
         except NetError as error:
@@ -182,7 +182,7 @@ class Session:
             while self.client.phase is not Phase.CLOSED:
                 for event in await self._turn():
                     is_ok = isinstance(event, Quitted) and event.is_ok
-            await keep_session(self._stream, self._server, self._account, self._memory)
+            await keep_session(self._stream, self.server, self._account, self._memory)
             await self._stream.aclose()
             self.has_quit = True
         except (NetError, FetchFailure):
@@ -233,7 +233,7 @@ class Session:
         while (event := self._next_event()) is not None:
             match event:
                 case TlsWanted():
-                    await protect(self._stream, self._server, self._account, self._memory)
+                    await protect(self._stream, self.server, self._account, self._memory)
                     self._start_over()
                 case _:
                     found.append(event)
@@ -254,7 +254,7 @@ class Session:
             raise self._garbled(error) from error
         if isinstance(event, Ended):
             self.is_broken = True
-            raise FetchFailure(f"{self._server} {event.reason}", event.culprit)
+            raise FetchFailure(f"{self.server} {event.reason}", event.culprit)
         return event
 
     def _start_over(self) -> None:
@@ -266,13 +266,13 @@ class Session:
 
     def _garbled(self, error: PeerError) -> Garbled:
         self.is_broken = True
-        return Garbled(f"{self._server} broke the protocol: {error.status.text}")
+        return Garbled(f"{self.server} broke the protocol: {error.status.text}")
 
     def _trace_answer(self, answer: Answer) -> None:
         if events.is_tracing() and isinstance(answer, Done | Refused | Counted):
             words = f"-ERR {answer.reply}" if isinstance(answer, Refused) else "+OK"
             command = "STAT" if isinstance(answer, Counted) else str(answer.command)
-            events.trace("S:", f"{words} ({command})".encode(), next_hop=str(self._server))
+            events.trace("S:", f"{words} ({command})".encode(), next_hop=str(self.server))
 
     def _send(self) -> None:
         is_secret = self.client.is_secret
@@ -284,10 +284,10 @@ class Session:
         """Shows protocol lines to whoever wants them, and secrets to nobody."""
         if events.is_tracing():
             for line in data.splitlines():
-                events.trace(direction, b"(log-in)" if is_secret else line, next_hop=str(self._server))
+                events.trace(direction, b"(log-in)" if is_secret else line, next_hop=str(self.server))
 
     def _net_failure(self, error: NetError) -> FetchFailure:
-        return FetchFailure(f"{self._server}: {error.reason}", error.culprit)
+        return FetchFailure(f"{self.server}: {error.reason}", error.culprit)
 
 
 def _now() -> float:

@@ -20,6 +20,10 @@ from masqmail.spool.api import FetchFate, FetchMark, Uid
 #: How names begin that are made of header section and size.
 HASHED = "sha256:"
 
+#: How far above `max_size` a message may get that was listed with less, since servers count in their own ways.
+EXCESS_BYTES = 65536
+EXCESS_SHARE = 8  # and this part of `max_size`
+
 _ABSENT = -1
 
 
@@ -48,11 +52,18 @@ class Rules:
     max_size: int | None = None
     uids: frozenset[str] = frozenset()
 
+    @property
+    def most_bytes(self) -> int | None:
+        """Where a message is cut off that gets longer than the server has said; None is nowhere."""
+        if self.uids or self.max_size is None:
+            return None
+        return self.max_size + self.max_size // EXCESS_SHARE + EXCESS_BYTES
+
     def todo(self, found: Found, mark: FetchMark | None) -> Todo:
         """What to do with a message that was dealt with before as its mark says.
 
         One that was taken, but with another size, is deleted only when it was taken anew: there are servers that
-        give old names to new messages.
+        give old names to new messages. One that was cut off, longer than listed, comes when there is no bound.
         """
         if self.uids and found.uid.uid not in self.uids:
             return Todo.NOTHING
@@ -67,7 +78,8 @@ class Rules:
             case FetchFate.TAKEN:
                 return Todo.TAKE if fits else Todo.LEAVE
             case FetchFate.LEFT:
-                return Todo.TAKE if fits else Todo.NOTHING
+                was_cut = self.most_bytes is not None and mark.size_bytes > found.size_bytes
+                return Todo.TAKE if fits and not was_cut else Todo.NOTHING
             case FetchFate.REFUSED:
                 return Todo.TAKE if self.uids else Todo.NOTHING
 

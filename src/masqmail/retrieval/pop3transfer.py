@@ -6,6 +6,9 @@ a message is on stable storage.
 There are servers whose answers to pipelined commands get mixed up. So a message that came while others were asked
 for is believed when it has the size that LIST gave, else it is asked for again, alone. Where such sizes turned out to
 be wrong anyway it is believed when the reply behind it makes sense.
+
+A message that gets far longer than `max_size` although LIST gave less can be stopped in one way only: the connection
+is cut off. In the next session it has to come alone, and if it is as long then, it stays on the server.
 """
 
 import zlib
@@ -23,11 +26,16 @@ from masqmail.retrieval.pop3survey import Message, Rules
 from masqmail.spool import intake
 from masqmail.spool.api import SpoolError, Uid
 
+MAX_HEADER_BYTES = 65536  # of a message that is cut off, for whoever is told of it
 MAX_COMMITS = 32  # messages that are being stored at a time
 DRAIN_SECONDS = 60.0  # for what is under way when we have to stop, so that QUIT can be said
 
 #: So often in a row a connection may be lost while commands are under way, before they wait for each other.
 MAX_STRIKES = 2
+
+
+class TooLong(FetchFailure):
+    """A message got longer than LIST had said and `max_size` lets it be. Another session will get further."""
 
 
 @dataclass(slots=True)
@@ -36,6 +44,7 @@ class Habits:
 
     garbles: bool = False  # pipelined commands confuse it
     sizes_are_true: bool | None = None  # in LIST; None until the first message came
+    suspects: set[Uid] = field(default_factory=set)  # too long, when commands were pipelined
     strikes: int = 0  # connections lost in a row with commands under way
     deleted: set[Uid] = field(default_factory=set)  # in the last session, and it said so
 
@@ -51,11 +60,13 @@ class _Incoming:
         self.message = message
         self.parcel = parcel
         self.octets = 0
+        self._begin = bytearray()
         self._lines = 0
         self._checksum = 0
 
     def write(self, data: bytes) -> None:
         self.octets += len(data)
+        self._begin += data[: MAX_HEADER_BYTES - len(self._begin)]
         self._lines += data.count(b"\n")
         self._checksum = zlib.crc32(data, self._checksum)
         if self.parcel is not None:
@@ -65,6 +76,12 @@ class _Incoming:
     def mark(self) -> tuple[int, int]:
         """Two messages with the same mark are the same."""
         return self.octets, self._checksum
+
+    @property
+    def header(self) -> bytes:
+        """The header section, as far as it came."""
+        head, separator, _ = bytes(self._begin).partition(b"\r\n\r\n")
+        return head + separator
 
     @property
     def has_listed_size(self) -> bool:
@@ -140,17 +157,20 @@ class Transfer:
     # what is asked for
 
     def _next_request(self) -> Request | None:
+        if self._alone:
+            return None
         if self._to_delete:
             message = self._to_delete.popleft()
             self._under_way[message.number] = message
             return Command(Verb.DELE, message.number), 0
-        if self._stop is not None or not self._to_take:
+        if self._stop is not None or self._inbox.is_closing or not self._to_take:
             return None
         is_first = self._habits.sizes_are_true is None  # comes alone, to see what sizes are worth
-        if is_first and self._under_way:
+        must_be_alone = is_first or self._to_take[0].found.uid in self._habits.suspects
+        if must_be_alone and self._under_way:
             return None
         message = self._to_take.popleft()
-        if is_first or not self._client.pipelines:
+        if must_be_alone or not self._client.pipelines:
             self._alone.add(message.number)
         self._under_way[message.number] = message
         return Command(Verb.RETR, message.number), message.found.size_bytes
@@ -161,7 +181,10 @@ class Transfer:
         await self._release()  # this makes sense, and so did that
         match answer:
             case Text(command, data):
-                self._incoming(command.number).write(data)
+                incoming = self._incoming(command.number)
+                incoming.write(data)
+                if incoming.parcel is not None and self._is_too_long(incoming):
+                    await self._cut_off(incoming)
             case Done(Command(Verb.RETR, number)):
                 incoming, self._current = self._incoming(number), None
                 del self._under_way[number]
@@ -182,6 +205,27 @@ class Transfer:
             self._current = _Incoming(message, None if self._stop else self._inbox.open(message.found))
         return self._current
 
+    def _is_too_long(self, incoming: _Incoming) -> bool:
+        most = self._rules.most_bytes
+        return most is not None and incoming.octets > most
+
+    async def _cut_off(self, incoming: _Incoming) -> None:
+        """Ends the session in the middle of a message. Raises `TooLong`, when its owner is told if it came alone."""
+        message = incoming.message
+        self._session.cut_off()
+        incoming.drop()
+        if message.number in self._alone:
+            self._habits.suspects.discard(message.found.uid)
+            await self._inbox.leave(message.found._replace(size_bytes=incoming.octets), incoming.header)
+            self._inbox.tally.left += 1
+            self._inbox.progress()
+        else:
+            self._habits.suspects.add(message.found.uid)
+        raise TooLong(
+            f"{self._session.server} lists message {message.number} with {message.found.size_bytes} bytes, and sends "
+            f"more than {self._rules.most_bytes}"
+        )
+
     async def _judge(self, incoming: _Incoming) -> None:
         """Whether to believe a message: if it came alone or has its size, else when the next reply makes sense."""
         number = incoming.message.number
@@ -194,6 +238,10 @@ class Transfer:
                 self._doubt(incoming)
             return
         self._alone.discard(number)
+        if incoming.message.found.uid in self._habits.suspects:  # then it was mixed up with others
+            self._habits.suspects.discard(incoming.message.found.uid)
+            self._habits.garbles = True
+            self._client.pipelines = False
         if self._habits.sizes_are_true is None:
             self._habits.sizes_are_true = incoming.has_listed_size
         elif number in self._doubted:

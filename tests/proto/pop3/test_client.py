@@ -138,7 +138,7 @@ def test_scram_lets_the_server_prove_itself() -> None:
     verb, name, initial = said.split(b" ")
     assert (verb, name) == (b"AUTH", b"SCRAM-SHA-256")
     nonce = base64.b64decode(initial).rpartition(b"r=")[2]
-    challenge = base64.b64encode(b"r=" + nonce + b"x,s=c2FsdA==,i=1")
+    challenge = base64.b64encode(b"r=" + nonce + b"x,s=c2FsdCBhbmQgcGVwcGVy,i=4096")
     client.receive(b"+ " + challenge + b"\r\n")
     assert client.next_event() is None
     assert base64.b64decode(client.data_to_send()).startswith(b"c=biws,r=" + nonce + b"x,p=")
@@ -146,6 +146,14 @@ def test_scram_lets_the_server_prove_itself() -> None:
     assert client.next_event() == Ended(
         LOGIN, "spoiled the login: a welcome from a server that has not proved to know the password"
     )
+
+
+def test_a_password_that_scram_cannot_carry_goes_another_way() -> None:
+    key = Credentials("ann", Secret("\U0001f511"))
+    found = talk(
+        replace(TLS, credentials=key, ways=("SCRAM-SHA-256", "PLAIN")), b"+OK", capa(b"SASL SCRAM-SHA-256 PLAIN")
+    )
+    assert found.said[-1].startswith(b"AUTH PLAIN ")
 
 
 @pytest.mark.parametrize("way", ["OAUTHBEARER", "XOAUTH2"])

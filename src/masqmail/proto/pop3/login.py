@@ -107,7 +107,7 @@ class Login:
             return isinstance(self._challenge, bytes) and not any(char.isspace() for char in self.username)
         if way == USER:
             return offered.user
-        return way in offered.sasl and way in sasl.CLIENT_MECHANISMS
+        return way in offered.sasl and sasl.is_usable(way, self._credentials)
 
     def _begin_sasl(self, name: str) -> bytes:
         self._mechanism = sasl.client_mechanism(name, self._credentials)
