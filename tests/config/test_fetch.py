@@ -1,5 +1,6 @@
 """The accounts that mail is fetched from: what is read, what is refused, and what `check` says."""
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ LOGIN = 'username = "ann"\npassword_file = "secret"\n'
 POP3 = f'[fetch.x]\nprotocol = "pop3"\nserver = "pop.example.org"\n{LOGIN}'
 IMAP = POP3.replace("pop3", "imap")
 ODMR = POP3.replace("pop3", "odmr") + 'multidrop_domains = "home.example"\n'
+TOKEN = 'token_command = "show token"'
 ROUTE = '[routes.r]\nsmarthost = "mail.example.org:587"\npop_before_smtp = "x"\n'
 
 
@@ -58,6 +60,11 @@ def test_a_wrapper_that_asks_for_nothing_is_none() -> None:
 def test_an_idle_account_that_keeps_mail_for_a_week() -> None:
     found = account(IMAP + 'interval = "idle"\nkeep = "7d"\nfolders = ["INBOX", "Lists"]')
     assert (found.interval, found.keep, found.folders) == (Trigger.IDLE, timedelta(days=7), ("INBOX", "Lists"))
+
+
+@pytest.mark.parametrize("keep", ["", 'keep = "7d"\n'])
+def test_an_account_that_moves_what_it_has_taken(keep: str) -> None:
+    assert account(IMAP + keep + 'move_to = "Archive"').move_to == "Archive"
 
 
 BROKEN: list[tuple[str, str]] = [
@@ -141,6 +148,23 @@ BROKEN: list[tuple[str, str]] = [
         POP3 + 'interval = "idle"',
         '6: fetch.x.interval is "idle", which pop3 cannot; write it like "5m", or protocol = "imap"',
     ),
+    (
+        POP3 + 'move_to = "Archive"',
+        '6: fetch.x.move_to has no use with pop3; take it out, or write protocol = "imap"',
+    ),
+    (
+        IMAP + 'keep = true\nmove_to = "Archive"',
+        "7: fetch.x.move_to has no use with keep = true, which leaves all mail where it is; "
+        'take it out, or write keep like "7d", or false',
+    ),
+    (
+        IMAP + 'folders = ["INBOX", "Lists"]\nmove_to = "Lists"',
+        '7: fetch.x.move_to is "Lists", from which mail is fetched; write another folder, like "Archive"',
+    ),
+    (
+        IMAP + 'move_to = "inbox"',
+        '6: fetch.x.move_to is "inbox", from which mail is fetched; write another folder, like "Archive"',
+    ),
     (POP3 + 'interval = "0s"', '6: fetch.x.interval is no time at all; write it like "5m", or "manual"'),
     (POP3 + 'keep = "0d"', '6: fetch.x.keep is no time at all; write it like "7d", or false'),
     (
@@ -170,16 +194,6 @@ LOGIN_FIRST: list[tuple[str, str]] = [
         ROUTE.replace('smarthost = "mail.example.org:587"', 'deliver = "direct"') + POP3,
         "3: routes.r.pop_before_smtp is for a smarthost; take it out, or write a smarthost in place of deliver",
     ),
-    (
-        ROUTE + POP3.replace("password_file", "token_command"),
-        "3: routes.r.pop_before_smtp: the token_command of [fetch.x] is not supported yet in this version; "
-        "write password_file, password_command or password_credential there",
-    ),
-    (
-        ROUTE + POP3 + 'auth = "scram-sha-1"',
-        "3: routes.r.pop_before_smtp: no login in the auth of [fetch.x] can be used; "
-        'it is not supported yet in this version; write auth = ["plain"] there',
-    ),
 ]
 
 
@@ -188,8 +202,10 @@ def test_a_route_logs_in_first_only_where_that_can_be_done(text: str, expected: 
     assert faults(text) == [expected]
 
 
-def test_a_route_names_the_account_to_log_in_to() -> None:
-    assert configuration(ROUTE + POP3).routes["r"].pop_before_smtp == "x"
+@pytest.mark.parametrize("login", ["", 'auth = "scram-sha-1"', 'auth = ["scram-sha-256", "apop"]', TOKEN])
+def test_a_route_names_the_account_to_log_in_to(login: str) -> None:
+    account = POP3.replace('password_file = "secret"', login) if login == TOKEN else POP3 + login
+    assert configuration(ROUTE + account).routes["r"].pop_before_smtp == "x"
 
 
 def test_an_account_with_a_fault_of_its_own_is_no_fault_of_the_route() -> None:
@@ -223,6 +239,88 @@ def test_check_has_nothing_to_say_of_a_safe_account() -> None:
 )
 def test_check_warns_of_a_login_that_others_may_read(more: str, expected: str) -> None:
     assert advice(WITH_CREDENTIAL + more) == [expected]
+
+
+MULTIDROP = 'envelope_header = "Delivered-To"\nmultidrop_domains = ["home.example"]\n'
+NOT_LOCAL = "it is no local domain; write it into local_domains of [host] as well"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fate"),
+    [("pop3", "sent out again"), ("imap", "sent out again"), ("odmr", "sent out again"), ("etrn", "refused here")],
+)
+def test_check_warns_of_domains_whose_mail_would_not_stay(protocol: str, fate: str) -> None:
+    settings = MULTIDROP if protocol in ("pop3", "imap") else 'multidrop_domains = ["home.example"]\n'
+    text = WITH_CREDENTIAL.replace("pop3", protocol) + settings
+    assert advice(text) == [f"fetch.x.multidrop_domains has home.example, whose mail would be {fate}: {NOT_LOCAL}"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        'host.local_domains = ["localhost", "HOME.example"]\n',
+        'host.local_domains = ["*.example"]\n',
+        'host.local_addresses = ["ann@home.example", "bob@home.example"]\n',
+        '[routes.inside]\ndeliver = "direct"\nrecipients = ["*@home.example"]\n',
+    ],
+)
+def test_check_has_nothing_to_say_of_domains_that_have_their_place(more: str) -> None:
+    assert advice(more + WITH_CREDENTIAL + MULTIDROP) == []
+    assert advice(more + WITH_CREDENTIAL + 'deliver_to = "ann@home.example"') == []
+
+
+def test_a_route_for_everything_is_no_place_of_a_domain() -> None:
+    route = '[routes.isp]\nsmarthost = "mail.isp.example"\nrecipients = ["*"]\n'
+    assert len(advice(route + WITH_CREDENTIAL + MULTIDROP)) == 1
+
+
+def test_check_warns_of_mail_that_is_sent_on_in_the_name_of_strangers() -> None:
+    text = WITH_CREDENTIAL + 'deliver_to = "ann@far.example"\n'
+    assert advice(text) == [
+        "fetch.x sends its mail on to ann@far.example with the sender it has, which many servers refuse; "
+        'write return_path = "postmaster" as well'
+    ]
+    assert advice(text + 'return_path = "postmaster"') == []
+    assert advice(WITH_CREDENTIAL + 'deliver_to = "ann"') == []
+
+
+def test_check_says_which_library_imap_needs_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = WITH_CREDENTIAL.replace("pop3", "imap")
+    assert advice(text) == []
+    monkeypatch.setitem(sys.modules, "imapclient", None)
+    assert advice(text) == [
+        "fetch.x is imap, which needs the Python library IMAPClient, and that is not installed; "
+        "install it: pip install 'masqmail[imap]', or python3-imapclient"
+    ]
+    assert advice(WITH_CREDENTIAL) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("", "", True),
+        ("", 'tls = "starttls"\nserver = "POP.example.org:110"\n', True),
+        ("", 'protocol = "imap"\n', True),
+        ('protocol = "imap"\n', 'protocol = "imap"\nfolders = ["Lists", "INBOX"]\n', True),
+        ('protocol = "imap"\n', 'protocol = "imap"\nfolders = ["Lists"]\n', False),
+        ('protocol = "imap"\nfolders = ["Lists"]\n', 'protocol = "imap"\nfolders = ["lists"]\n', False),
+        ("", 'protocol = "imap"\nfolders = ["Inbox"]\n', True),
+        ("", 'server = "pop.example.org:2110"\n', False),
+        ("", 'username = "bob"\n', False),
+        ("", 'server = "imap.example.org"\n', False),
+        ("", 'wrapper = ["ssh", "other"]\n', False),
+        ("", 'protocol = "odmr"\nmultidrop_domains = ["gw.home.example"]\n', False),
+    ],
+)
+def test_check_warns_of_two_accounts_with_one_mailbox(one: str, other: str, is_same: bool) -> None:
+    def section(name: str, changes: str) -> str:
+        changed = {line.partition(" = ")[0] for line in changes.splitlines()}
+        kept = [line for line in WITH_CREDENTIAL.splitlines() if line.partition(" = ")[0] not in changed]
+        return "\n".join(kept).replace("fetch.x", f"fetch.{name}") + "\n" + changes
+
+    found = [text for text in advice(section("x", one) + section("y", other)) if "ssh" not in text]
+    told = "fetch.y fetches from the same mailbox as fetch.x, so that mail may come twice; take one of them out"
+    assert found == ([told] if is_same else [])
 
 
 def test_check_does_not_mind_loopback_without_tls() -> None:

@@ -55,6 +55,7 @@ def test_an_account_says_all_that_its_section_does() -> None:
     assert str(found.keep) == "7 days, 0:00:00"
     assert account_of(section('tls = "none"'), SESAME).clear_password
     assert account_of(section('folders = ["A", "B"]', protocol="imap"), SESAME).folders == ("A", "B")
+    assert account_of(section('move_to = "A"', protocol="imap"), SESAME).move_to == "A"
     assert account_of(section(f'tls_fingerprint = "{"ab" * 32}"'), SESAME).tls_fingerprint == "ab" * 32
 
 
@@ -62,7 +63,7 @@ def test_each_option_of_an_account_has_its_setting() -> None:
     """A new field of `Account` that nobody fills in would be a setting without an effect."""
     known = {
         "name", "server", "credentials", "tls", "tls_ca", "tls_fingerprint", "mechanisms", "clear_password",
-        "folders", "keep", "max_size", "max_messages", "wrapper", "domains",
+        "folders", "keep", "move_to", "max_size", "max_messages", "wrapper", "domains",
     }  # fmt: skip
     of_links = {"local_address", "time_scale"}
     assert {field.name for field in fields(Account)} - of_links <= known

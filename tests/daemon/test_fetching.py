@@ -7,17 +7,18 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from masqmail.daemon.fetchtask import MAX_VAIN
 from masqmail.daemon.secrets import SecretError
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.envelope import Envelope, Recipient
 from masqmail.mail.outcome import Culprit
 from masqmail.retrieval.account import FetchFailure, Order
 from masqmail.routing.link import LinkState
-from masqmail.spool.api import SpoolBroken, SpoolFull
+from masqmail.spool.api import FetchFate, FetchMark, SpoolBroken, SpoolFull, Uid
 from masqmail.spool.intake import HeaderFacts, Origin, Resolution
 from masqmail.spool.states import State
 from support.assembly import DAY, HOUR, MINUTE
-from support.fetchroom import FakeServer, Room, account
+from support.fetchroom import FakeRetriever, FakeServer, Room, account
 
 pytestmark = pytest.mark.anyio
 
@@ -87,9 +88,18 @@ async def test_a_server_that_announces_nothing_at_once_is_not_asked_all_the_time
         for _ in range(20):
             room.server.announce()
             await room.settle()
-        assert times(room.server) == 1
+        assert times(room.server) == 1 + MAX_VAIN
         await room.advance(10 * SECOND, SECOND)
-        assert times(room.server) == 2
+        assert times(room.server) == 2 + MAX_VAIN
+
+
+async def test_messages_that_come_shortly_after_each_other_do_not_wait() -> None:
+    async with Room(account("isp", 'interval = "idle"', protocol="imap")).fetching() as room:
+        for number in range(20):
+            room.server.mail[f"m{number}"] = 100
+            room.server.announce()
+            await room.settle()
+            assert len(room.taken) == number + 1
 
 
 async def test_idle_begins_anew_after_a_suspend() -> None:
@@ -187,6 +197,37 @@ async def test_a_fetch_whose_connection_died_over_a_suspend_is_begun_anew() -> N
         assert (room.server.cancelled, times(room.server)) == (1, 2)
 
 
+async def test_a_fetch_that_is_begun_anew_counts_on() -> None:
+    room = Room(account("isp", 'interval = "manual"'))
+    room.server.mail = {"m1": 100, "m2": 200, "m3": 300}
+    seen = []
+    async with room.fetching(), anyio.create_task_group() as tasks:
+        take, stuck = FakeRetriever._take, anyio.Event()
+
+        async def take_two(self, account, inbox, found, *, is_asked):  # type: ignore[no-untyped-def]
+            if found.uid.uid == "m3" and len(room.server.orders) == 1:
+                await stuck.wait()
+            await take(self, account, inbox, found, is_asked=is_asked)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakeRetriever, "_take", take_two)
+
+            async def watch() -> None:
+                async for document in room.fetcher.fetch(["isp"]):
+                    seen.append(document)
+
+            tasks.start_soon(watch)
+            await room.settle()
+            await room.suspend(HOUR)
+            await room.advance(4 * SECOND, SECOND)
+            await room.settle()
+    assert times(room.server) == 2
+    ends = [(one["state"], one["taken"], one["expected"], one["bytes"]) for one in seen]  # type: ignore[index]
+    assert ends[-1] == ("done", 3, 3, 600)
+    assert seen[-1]["reason"] == "3 messages taken (600 B)"  # type: ignore[index]
+    assert all(taken <= expected for _, taken, expected, _ in ends)
+
+
 async def test_a_fetch_that_goes_on_after_a_suspend_is_left_alone() -> None:
     room = Room(account("isp"))
     room.server.gate = anyio.Event()
@@ -197,6 +238,55 @@ async def test_a_fetch_that_goes_on_after_a_suspend_is_left_alone() -> None:
         task.inbox.progress()
         await room.advance(MINUTE, SECOND)
         assert room.server.cancelled == 0
+
+
+async def test_a_link_that_flaps_has_one_fetch_at_a_time_and_each_ends() -> None:
+    room = Room(account("isp"))
+    room.server.gate = anyio.Event()
+    room.server.mail = {"m1": 1}
+    async with room.fetching():
+        for _ in range(30):
+            await room.link("dsl", LinkState.DOWN)
+            await room.advance(SECOND, SECOND)
+            await room.link("dsl", LinkState.UP)
+            await room.advance(SECOND, SECOND)
+            assert times(room.server) - room.server.cancelled <= 1
+        assert times(room.server) < 20
+        room.server.gate.set()
+        await room.advance(10 * MINUTE)
+        assert room.taken == [("isp", "m1")]
+        assert room.state()[0] == "ready"
+
+
+async def test_a_link_that_flaps_has_a_good_account_fetched_now_and_then() -> None:
+    async with Room(account("isp")).fetching() as room:
+        for _ in range(60):
+            await room.link("dsl", LinkState.DOWN)
+            await room.advance(SECOND, SECOND)
+            await room.link("dsl", LinkState.UP)
+            await room.advance(SECOND, SECOND)
+        assert times(room.server) == 5
+        await room.link("dsl", LinkState.DOWN)
+        await room.advance(MINUTE, SECOND)
+        await room.link("dsl", LinkState.UP)
+        assert times(room.server) == 6, "at once when it was down for a while"
+
+
+@pytest.mark.parametrize("jump", [-400 * DAY, 400 * DAY])
+async def test_a_wall_clock_that_is_set_changes_nothing_about_when(jump: timedelta) -> None:
+    room = Room(account("isp", 'interval = "10m"'), account("lost"))
+    room.servers["lost"].failure = LOST
+    async with room.fetching():
+        await room.advance(9 * MINUTE)
+        room.clock.set_now(room.clock.now() + jump)
+        assert times(room.servers["isp"]) == 1
+        before = times(room.servers["lost"])
+        await room.advance(MINUTE)
+        assert times(room.servers["isp"]) == 2
+        await room.advance(HOUR)
+        assert times(room.servers["isp"]) == 8
+        assert times(room.servers["lost"]) - before in (2, 3, 4)
+        assert room.reports() == [], "nobody is told of a failure that seems to last for a year"
 
 
 # --- failures
@@ -410,6 +500,20 @@ async def test_four_accounts_at_a_time_share_a_link() -> None:
         assert [times(room.servers[name]) for name in names] == [1] * 6
 
 
+async def test_four_that_take_for_ever_hold_up_nobody_else_for_more_than_a_minute() -> None:
+    names = [f"a{number}" for number in range(100)]
+    room = Room(*(account(name) for name in names))
+    for name in names[:4]:
+        room.servers[name].gate = anyio.Event()
+    async with room.fetching():
+        assert sum(times(room.servers[name]) for name in names) == 4
+        await room.advance(MINUTE, SECOND)
+        assert [times(room.servers[name]) for name in names] == [1] * 100
+        assert [room.state(name)[0] for name in names[:4]] == ["fetching"] * 4
+        await room.advance(10 * MINUTE, MINUTE)
+        assert [times(room.servers[name]) for name in names] == [1] * 4 + [2] * 96
+
+
 # --- somebody says fetch
 
 
@@ -429,6 +533,7 @@ async def test_who_says_fetch_hears_how_each_account_ends() -> None:
                 "left": 0,
                 "refused": 0,
                 "deleted": 0,
+                "moved": 0,
                 "reason": "2 messages taken (3.0 KB)",
             },
             "other": {
@@ -440,6 +545,7 @@ async def test_who_says_fetch_hears_how_each_account_ends() -> None:
                 "left": 0,
                 "refused": 0,
                 "deleted": 0,
+                "moved": 0,
                 "reason": LOST.reason,
             },
         }
@@ -516,6 +622,19 @@ async def test_a_message_that_is_too_big_stays_and_its_owner_hears_of_it_once() 
             assert f"\n  {line}\r\n" in notice
 
 
+@pytest.mark.parametrize(("folders", "name"), [('["Lists"]', "7:1"), ('["INBOX", "Lists"]', "Lists:7:1")])
+async def test_of_several_folders_notice_and_reply_say_which(folders: str, name: str) -> None:
+    room = Room(account("isp", f"folders = {folders}", 'deliver_to = "ann"', protocol="imap"))
+    async with room.fetching():
+        mark = FetchMark("isp", Uid("Lists", "7:1"), FetchFate.LEFT, room.clock.now(), 5_000_000)
+        await room.notices.tell_of_left(mark, b"Subject: big\r\n\r\n")
+        await room.settle()
+        ((_, notice),) = room.reports()
+        assert f"\n  masqmail fetch isp --message {name}\r\n" in notice
+        await reply(room, reply_address(room))
+        assert room.server.orders[-1] == Order(("Lists:7:1",))
+
+
 @pytest.mark.parametrize("owner", ["nobody-here", "ann@far.example"])
 async def test_the_postmaster_hears_of_a_big_message_when_its_owner_is_not_here(owner: str) -> None:
     room = Room(account("isp", 'max_size = "1MB"', f'deliver_to = "{owner}"'))
@@ -582,6 +701,40 @@ async def test_a_message_that_was_asked_for_comes_when_the_link_is_up_also_after
         before = times(room.server)
         await room.advance(HOUR)
         assert set(room.server.orders[before:]) == {Order()}
+
+
+async def test_a_message_that_cannot_be_had_keeps_no_other_waiting(with_big_message: Room) -> None:
+    async with with_big_message.fetching() as room:
+        room.server.stubborn.add("big")
+        room.server.mail["big two"] = 5_000_000
+        await room.ended()
+        addresses = [found[1] for _, notice in room.reports() if (found := REPLY_TO.search(notice))]
+        await reply(room, addresses[0])
+        assert room.state() == ("failed", "the server refused big")
+        await reply(room, addresses[1])
+        room.server.mail["small"] = 1
+        await room.advance(MINUTE)
+        assert room.taken == [("isp", "small")]
+        await room.advance(2 * MINUTE)
+        assert {uid for _, uid in room.taken} == {"small", "big two"}
+        asked = room.server.orders.count(Order(("big",)))
+        await room.advance(6 * HOUR)
+        assert room.server.orders.count(Order(("big",))) - asked < 12, "ever less often"
+        room.server.stubborn.clear()
+        await room.advance(2 * HOUR)
+        assert ("isp", "big") in room.taken
+
+
+async def test_a_message_of_a_manual_account_that_cannot_be_had_has_nothing_else_fetched() -> None:
+    room = Room(BIG + 'interval = "manual"\n')
+    room.server.mail["big"] = 5_000_000
+    async with room.fetching():
+        await room.ended()
+        room.server.stubborn.add("big")
+        await reply(room, reply_address(room))
+        await room.advance(6 * HOUR)
+        assert room.server.orders.count(Order()) == 1
+        assert 5 < room.server.orders.count(Order(("big",))) < 15
 
 
 async def test_a_message_of_a_manual_account_can_be_asked_for(with_big_message: Room) -> None:
@@ -658,9 +811,10 @@ async def test_an_account_that_stays_as_it_is_goes_on_over_a_reload() -> None:
     room.servers["isp"].gate = room.servers["old"].gate = anyio.Event()
     async with room.fetching():
         await room.change(account("isp"), account("new"))
-        assert (room.servers["isp"].cancelled, room.servers["old"].cancelled) == (0, 1)
         assert times(room.servers["new"]) == 1
         assert [one["name"] for one in room.fetcher.documents()] == ["isp", "new"]
+        await room.advance(5 * SECOND, SECOND)
+        assert (room.servers["isp"].cancelled, room.servers["old"].cancelled) == (0, 1)
         assert [retriever.is_closed for retriever in room.retrievers] == [False, True, False]
 
 
@@ -669,6 +823,51 @@ async def test_an_account_that_changed_is_fetched_as_it_is_now() -> None:
         await room.change(account("isp", 'username = "joe"').replace('username = "ann"\n', ""))
         assert [one.credentials.username for one in room.server.accounts] == ["ann", "joe"]
         assert room.passwords_read == 2
+
+
+async def test_a_fetch_that_has_to_end_takes_no_more_and_says_goodbye() -> None:
+    room = Room(account("isp"))
+    room.server.gate = anyio.Event()
+    room.server.mail = {"m1": 1, "m2": 1}
+    async with room.fetching():
+        await room.change()
+        assert room.server.cancelled == 0
+        room.server.gate.set()
+        await room.settle()
+        assert (room.server.cancelled, room.taken) == (0, [])
+        assert [retriever.is_closed for retriever in room.retrievers] == [True]
+
+
+async def test_the_successor_of_an_account_waits_until_that_has_left_the_server() -> None:
+    room = Room(account("isp"))
+    room.server.gate = anyio.Event()
+    room.server.mail = {"m1": 1}
+    async with room.fetching():
+        for name in ("joe", "jim"):
+            await room.change(account("isp", f'username = "{name}"').replace('username = "ann"\n', ""))
+        assert (times(room.server), room.taken) == (1, [])
+        room.server.gate.set()
+        await room.settle()
+        assert [one.credentials.username for one in room.server.accounts] == ["ann", "jim"]
+        assert room.taken == [("isp", "m1")]
+
+
+async def test_all_fetches_end_soon_when_the_program_does() -> None:
+    room = Room(account("quick"), account("stuck"), account("idle", 'interval = "idle"', protocol="imap"))
+    for name in ("quick", "stuck"):
+        room.servers[name].gate = anyio.Event()
+    async with room.fetching(), anyio.create_task_group() as tasks:
+        tasks.start_soon(room.fetcher.close)
+        await room.settle()
+        room.servers["quick"].gate.set()  # type: ignore[union-attr]
+        await room.settle()
+        assert sorted(retriever.is_closed for retriever in room.retrievers) == [False, True, True]
+        await room.advance(4 * SECOND, SECOND)
+        assert room.servers["stuck"].cancelled == 0
+        await room.advance(SECOND, SECOND)
+        assert room.servers["stuck"].cancelled == 1
+        assert all(retriever.is_closed for retriever in room.retrievers)
+        assert [state for state, _ in (await room.ended("quick")).values()] == ["failed"], "too late for that"
 
 
 async def test_who_waits_for_an_account_that_goes_away_hears_of_it() -> None:
@@ -684,6 +883,8 @@ async def test_who_waits_for_an_account_that_goes_away_hears_of_it() -> None:
             tasks.start_soon(ask)
             await room.settle()
             await room.change()
+            assert found == []
+            await room.advance(5 * SECOND, SECOND)
         reason = "it was broken off: the program ends, or the account has changed"
         assert found == [{"isp": ("failed", reason)}]
 
@@ -692,3 +893,26 @@ async def test_what_must_be_known_first_is_asked_for_before_the_first_fetch() ->
     async with Room(account("isp")).fetching() as room:
         await room.ended()
         assert room.prepared == ["isp"]
+
+
+async def test_nothing_is_fetched_before_that_is_known() -> None:
+    room = Room(account("isp"))
+    room.unprepared = FetchFailure("the list cannot be read", Culprit.LOCAL)
+    async with room.fetching():
+        assert room.state() == ("failed", "the list cannot be read")
+        await room.advance(HOUR)
+        assert times(room.server) == 0
+        room.unprepared = None
+        assert await room.ended() == {"isp": ("done", "nothing new")}
+
+
+async def test_nothing_is_fetched_into_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(account("isp"))
+    room.server.mail["m1"] = 1
+    monkeypatch.setattr(room.spool, "has_room", lambda size_bytes: False)
+    async with room.fetching():
+        assert room.state() == ("failed", "there is no room for more mail: the disk of the queue is nearly full")
+        assert times(room.server) == 0
+        monkeypatch.undo()
+        await room.advance(MINUTE)
+        assert room.taken == [("isp", "m1")]

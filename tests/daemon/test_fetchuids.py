@@ -1,11 +1,14 @@
 """The lists of what another program has fetched."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from masqmail.daemon.fetchuids import SLICE, ImportedUids
+from masqmail.daemon.fetchuids import MAX_LIST_BYTES, SLICE, ImportedUids
+from masqmail.mail.outcome import Culprit
+from masqmail.retrieval.account import FetchFailure
 from masqmail.spool.api import FetchFate, FetchMark, Uid
 from masqmail.spool.memory import MemorySpool
 from masqmail.system.clock import FakeClock
@@ -65,9 +68,37 @@ async def test_without_a_list_nothing_is_marked(house: House) -> None:
     assert await house.read() == {}
 
 
-async def test_a_list_that_cannot_be_read_stops_nothing(house: House) -> None:
+async def failure(house: House) -> str:
+    with pytest.raises(FetchFailure) as caught:
+        await house.read()
+    assert caught.value.culprit is Culprit.LOCAL
+    return str(caught.value)
+
+
+async def test_a_list_that_cannot_be_read_is_a_failure_since_all_would_come_again(house: House) -> None:
     house.list.mkdir()
-    assert await house.read() == {}
+    here = f"the list of what was fetched before, {house.list}, cannot be read"
+    assert await failure(house) == f"{here}: Is a directory"
     house.list.rmdir()
+    with house.list.open("wb") as file:
+        file.truncate(MAX_LIST_BYTES + 1)
+    assert await failure(house) == f"{here}: File too large"
+    house.list.write_bytes(b"a1\n")
+    assert await house.read() == {"a1": FetchFate.TAKEN}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+async def test_a_list_of_which_nobody_knows_whether_it_is_there_is_a_failure(
+    house: House, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)
+        assert (await failure(house)).endswith(os.strerror(number))
+
+
+async def test_a_pipe_in_place_of_a_list_stops_nothing(house: House) -> None:
     os.mkfifo(house.list)
     assert await house.read() == {}

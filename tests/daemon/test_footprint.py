@@ -58,3 +58,4 @@ def test_the_daemon_loads_nothing_for_what_most_hosts_never_do() -> None:
 def test_what_the_daemon_loads_late_is_loaded_before_it_drops_roots_rights() -> None:
     loaded = loaded_by(*LATE_MODULES)
     assert {f"masqmail.mail.words_{language.value}" for language in Language} | {"idna"} <= loaded
+    assert "concurrent.futures.thread" in loaded, "names of servers are looked up in a thread"

@@ -89,6 +89,17 @@ async def test_a_login_counts_for_a_while(provider: Provider, passwords: Passwor
     assert passwords.asked == 1
 
 
+async def test_a_token_is_asked_for_at_each_login(provider: Provider, passwords: Passwords) -> None:
+    section = configuration(ACCOUNT.replace("password_file", "token_command")).fetch["isp"]
+    logins = PopLogins(
+        {"isp": section}, passwords.read, Memory(), log_in=provider.log_in, boottime=lambda: provider.now
+    )
+    for provider.now in (0.0, LOGIN_SECONDS):
+        await logins.ensure("isp", OPTIONS)
+    assert [visit.credentials.password.reveal() for visit in provider.visits] == ["password 1", "password 2"]
+    assert provider.visits[0].mechanisms == ("OAUTHBEARER", "XOAUTH2")
+
+
 async def test_lanes_that_come_together_log_in_once(provider: Provider, passwords: Passwords) -> None:
     logins = provider.logins(passwords.read)
     async with anyio.create_task_group() as tasks:

@@ -85,7 +85,7 @@ async def test_what_cannot_be_tried_is_said(servers: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("headers", "advice"),
     [
-        ((), "there is no message in which to look for Delivered-To"),
+        ((), "there is no message that could be looked at for Delivered-To"),
         ((NAMED, NAMED), ""),
         (
             (UNNAMED, UNNAMED),

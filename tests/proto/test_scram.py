@@ -1,22 +1,22 @@
 """SCRAM by the examples of its standards, and against servers that do not know the password."""
 
-import base64
-import hashlib
-import hmac
+import subprocess
+import sys
 
 import pytest
+import scramp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from masqmail.proto import sasl
 from masqmail.proto.errors import PeerError
 from masqmail.proto.sasl import Credentials, Secret
-from masqmail.proto.scram import MAX_ITERATIONS, ScramClient, prepared
+from masqmail.proto.scram import MAX_ITERATIONS, ScramClient, can_carry
 
 #: Algorithm, nonce, the three messages of the example: RFC 5802 §5 and RFC 7677 §3, the password is "pencil".
 EXAMPLES = [
     (
-        "sha1",
+        "SCRAM-SHA-1",
         "fyko+d2lbbFgONRv9qkxdawL",
         b"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL",
         b"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
@@ -24,7 +24,7 @@ EXAMPLES = [
         b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
     ),
     (
-        "sha256",
+        "SCRAM-SHA-256",
         "rOprNGfwEbeRWgbNEkqO",
         b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
         b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
@@ -34,11 +34,11 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize(("algorithm", "nonce", "initial", "challenge", "proof", "final"), EXAMPLES)
+@pytest.mark.parametrize(("mechanism", "nonce", "initial", "challenge", "proof", "final"), EXAMPLES)
 def test_it_speaks_as_the_standard_shows(
-    algorithm: str, nonce: str, initial: bytes, challenge: bytes, proof: bytes, final: bytes
+    mechanism: str, nonce: str, initial: bytes, challenge: bytes, proof: bytes, final: bytes
 ) -> None:
-    scram = ScramClient(algorithm, "user", "pencil", nonce=nonce)
+    scram = ScramClient(mechanism, "user", "pencil", nonce=nonce)
     assert scram.initial() == initial
     assert scram.respond(challenge) == proof
     assert not scram.may_end, "the server has to prove itself first"
@@ -46,11 +46,11 @@ def test_it_speaks_as_the_standard_shows(
     assert scram.may_end
 
 
-ALGORITHM, NONCE, _, CHALLENGE, _, FINAL = EXAMPLES[1]
+MECHANISM, NONCE, _, CHALLENGE, _, FINAL = EXAMPLES[1]
 
 
 def begun() -> ScramClient:
-    scram = ScramClient(ALGORITHM, "user", "pencil", nonce=NONCE)
+    scram = ScramClient(MECHANISM, "user", "pencil", nonce=NONCE)
     scram.respond(CHALLENGE)
     return scram
 
@@ -66,12 +66,28 @@ def begun() -> ScramClient:
         CHALLENGE.replace(b"4096", str(MAX_ITERATIONS + 1).encode()),
         CHALLENGE.replace(b"s=W22Z", b"s=W2!Z"),
         CHALLENGE.replace(b"s=W22ZaJ0SNY7soEsUEjb6gQ==", b"s=W22"),
+        CHALLENGE.replace(b"4096", b"1024"),  # too few to be safe
+        CHALLENGE.replace(b"4096", b"9" * 5000),
+        CHALLENGE.replace(b"4096", b"4096,i=9000000"),
+        CHALLENGE + b",i=9000000",
+        CHALLENGE + b",x=\xff",
+        b"e=other-error",
         b"m=what," + CHALLENGE,  # an extension that must be understood
     ],
 )
 def test_a_challenge_that_makes_no_sense_is_not_answered(challenge: bytes) -> None:
     with pytest.raises(PeerError):
-        ScramClient(ALGORITHM, "user", "pencil", nonce=NONCE).respond(challenge)
+        ScramClient(MECHANISM, "user", "pencil", nonce=NONCE).respond(challenge)
+
+
+def test_rounds_beyond_all_reason_are_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def salted(*_: object) -> bytes:
+        raise AssertionError("that would have taken seconds")
+
+    monkeypatch.setattr("hashlib.pbkdf2_hmac", salted)
+    scram = ScramClient(MECHANISM, "user", "pencil", nonce=NONCE)
+    with pytest.raises(PeerError, match="1000001 rounds"):
+        scram.respond(CHALLENGE.replace(b"4096", str(MAX_ITERATIONS + 1).encode()))
 
 
 @pytest.mark.parametrize("final", [b"", b"v=", b"v=AAAA", FINAL.replace(b"6rri", b"7rri"), b"w=6rri", b"v=!!!!"])
@@ -96,11 +112,11 @@ def test_nothing_follows_the_proof() -> None:
 
 
 def test_two_logins_never_look_alike() -> None:
-    assert ScramClient(ALGORITHM, "user", "x").initial() != ScramClient(ALGORITHM, "user", "x").initial()
+    assert ScramClient(MECHANISM, "user", "x").initial() != ScramClient(MECHANISM, "user", "x").initial()
 
 
 def test_a_name_cannot_break_out_of_its_place() -> None:
-    assert ScramClient("sha1", "a=b,c", "x", nonce="n").initial() == b"n,,n=a=3Db=2Cc,r=n"
+    assert ScramClient("SCRAM-SHA-1", "a=b,c", "x", nonce="n").initial() == b"n,,n=a=3Db=2Cc,r=n"
 
 
 @pytest.mark.parametrize(
@@ -114,14 +130,43 @@ def test_a_name_cannot_break_out_of_its_place() -> None:
         ("süß", "süß"),
     ],
 )
-def test_a_password_is_written_in_one_way(text: str, expected: str) -> None:
+def test_a_name_is_written_in_one_way(text: str, expected: str) -> None:
     """The examples of RFC 4013 §3, and others."""
-    assert prepared(text) == expected
+    assert can_carry(text, text)
+    assert ScramClient("SCRAM-SHA-1", text, "x", nonce="n").initial() == f"n,,n={expected},r=n".encode()
+
+
+def test_passwords_that_are_written_alike_are_the_same() -> None:
+    proofs = []
+    for password in ("\u2168", "I\u00adX"):
+        scram = ScramClient(MECHANISM, "user", password, nonce=NONCE)
+        proofs.append(scram.respond(CHALLENGE))
+    assert proofs[0] == proofs[1]
+
+
+@pytest.mark.parametrize(
+    ("username", "password"), [("", "x"), ("user", "a\u0007"), ("user", "\U0001f511"), ("\u0627\u0031", "x")]
+)
+def test_what_cannot_be_written_is_known_beforehand(username: str, password: str) -> None:
+    """An empty name, a control character, an emoji, and the first of RFC 4013 §3 that is an error."""
+    assert not can_carry(username, password)
+    assert not sasl.is_usable("SCRAM-SHA-256", Credentials(username, Secret(password)))
+    assert sasl.is_usable("PLAIN", Credentials(username, Secret(password)))
+    with pytest.raises(ValueError):
+        ScramClient(MECHANISM, username, password)
+
+
+def test_an_ordinary_name_and_password_need_no_library_to_be_judged() -> None:
+    script = (
+        "import sys; from masqmail.proto.scram import can_carry; assert can_carry('ann', 'a b'); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"scramp", "asn1crypto"} & set(done.stdout.split())
 
 
 @given(st.binary(max_size=60))
 def test_whatever_a_server_says_only_a_breach_of_the_protocol_is_raised(data: bytes) -> None:
-    for scram in (ScramClient("sha1", "user", "x", nonce="n"), begun()):
+    for scram in (ScramClient("SCRAM-SHA-1", "user", "x", nonce="n"), begun()):
         try:
             scram.respond(data)
         except PeerError:
@@ -131,15 +176,14 @@ def test_whatever_a_server_says_only_a_breach_of_the_protocol_is_raised(data: by
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_server_that_knows_the_password_is_met_half_way(username: str, password: str) -> None:
-    scram = sasl.client_mechanism("SCRAM-SHA-256", Credentials(username, Secret(password)))
-    first = (scram.initial() or b"").removeprefix(b"n,,")
-    challenge = b"r=" + first.rpartition(b"r=")[2] + b"more,s=c2FsdA==,i=1"
-    without, _, proof = scram.respond(challenge).rpartition(b",p=")
-    salted = hashlib.pbkdf2_hmac("sha256", prepared(password).encode(), b"salt", 1)
-    message = b",".join((first, challenge, without))
-    key = hmac.digest(salted, b"Client Key", "sha256")
-    mask = hmac.digest(hashlib.sha256(key).digest(), message, "sha256")
-    assert bytes(a ^ b for a, b in zip(base64.b64decode(proof), mask, strict=True)) == key
-    signature = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), message, "sha256")
-    assert scram.respond(b"v=" + base64.b64encode(signature)) == b""
-    assert scram.may_end
+    credentials = Credentials(username, Secret(password))
+    if not sasl.is_usable("SCRAM-SHA-256", credentials):
+        return
+    client = sasl.client_mechanism("SCRAM-SHA-256", credentials)
+    mechanism = scramp.ScramMechanism("SCRAM-SHA-256")
+    salt, stored_key, server_key, iterations = mechanism.make_auth_info(password, salt=b"salt and pepper")
+    server = mechanism.make_server(lambda name: (salt, stored_key, server_key, iterations))
+    server.set_client_first((client.initial() or b"").decode())
+    server.set_client_final(client.respond(server.get_server_first().encode()).decode())
+    assert client.respond(server.get_server_final().encode()) == b""
+    assert client.may_end

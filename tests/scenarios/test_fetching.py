@@ -4,6 +4,9 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -186,8 +189,9 @@ def test_what_another_program_has_fetched_is_not_fetched_again(
 
 
 def test_check_says_that_a_provider_records_no_envelope(mailbox: PopMailbox, post: PopPost, tmp_path: Path) -> None:
+    mailbox.capabilities = ("TOP", "UIDL", "USER")  # with USER and PASS it looks at the password
     mailbox.mails += [mail("one"), mail("two")]
-    multidrop = ('envelope_header = "Delivered-To"', 'multidrop_domains = ["home.example"]')
+    multidrop = ('auth = ["plain"]', 'envelope_header = "Delivered-To"', 'multidrop_domains = ["home.example"]')
     daemon = Daemon(tmp_path / "daemon", post.account(tmp_path, "isp", *multidrop))
     done = daemon.masqmail("check", "--connect")
     assert done.returncode == 0, done.stderr
@@ -198,6 +202,62 @@ def test_check_says_that_a_provider_records_no_envelope(mailbox: PopMailbox, pos
     done = daemon.masqmail("check", "--connect")
     assert done.returncode == os.EX_UNAVAILABLE
     assert "refused the login of ann" in done.stdout
+
+
+def test_a_daemon_that_is_stopped_in_a_fetch_says_quit_and_goes_on_with_the_rest_later(tmp_path: Path) -> None:
+    mailbox = PopMailbox([mail(f"m{number:03}", size=3_000) for number in range(400)])
+    sent = mailbox.uids
+    with running_pop(mailbox, bytes_per_second=400_000) as post:
+        daemon = Daemon(tmp_path / "daemon", post.account(tmp_path, "isp", f'deliver_to = "{USER}"'))
+        daemon.start()
+        wait_until(lambda: len(daemon.mailbox()) > 5, "some mail in the mailbox")
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 8, "it waits for the server, but not for long"
+        assert mailbox.sessions[-1].has_quit
+        assert 0 < len(mailbox.uids) < 400, "what was taken is deleted"
+        left = len(mailbox.uids)
+        daemon.start()
+        wait_until(lambda: len(subjects(daemon)) >= 400, "all mail in the mailbox", 60)
+        daemon.stop()
+    assert subjects(daemon) == sent
+    assert left > 100, "it did not go on to the end"
+
+
+def test_a_server_that_falls_silent_does_not_hold_up_the_end(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails += [mail("one"), mail("two")]
+    mailbox.rewrite = lambda line, reply: b"" if line.startswith("RETR") else reply
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"'))
+    wait_until(lambda: mailbox.sessions and "RETR 1" in mailbox.sessions[-1].commands, "a fetch")
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert 4 < time.monotonic() - began < 15
+
+
+def test_who_waits_for_a_fetch_may_go_away(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"', 'interval = "manual"'))
+    mailbox.mails.append(mail("one"))
+    is_asked, goes_on = threading.Event(), threading.Event()
+
+    def hold(line: str, reply: bytes) -> bytes:
+        if line.startswith("RETR"):
+            is_asked.set()
+            goes_on.wait(20)
+        return reply
+
+    mailbox.rewrite = hold
+    command = [sys.executable, "-m", "masqmail.cli.main", "fetch"]
+    client = subprocess.Popen(command, env=daemon.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert is_asked.wait(20)
+    client.kill()
+    client.wait()
+    goes_on.set()
+    wait_for(daemon, "one")
+    assert fetch(daemon)[0]["reason"] == "nothing new"
 
 
 def test_an_account_comes_with_a_reload(

@@ -38,6 +38,7 @@ class FakeInbox:
     time: datetime = datetime(2026, 11, 21, 12, tzinfo=UTC)
     keeps_content: bool = True
     tally: Tally = field(default_factory=Tally)
+    is_closing: bool = False
     known: dict[Uid, FetchMark] = field(default_factory=dict)
     taken: list[tuple[Uid, bytes]] = field(default_factory=list)  # in the order in which they were finished
     taken_sizes: list[int] = field(default_factory=list)

@@ -14,11 +14,12 @@ from masqmail.daemon.fetchinbox import FetchInbox
 from masqmail.daemon.fetching import Fetcher
 from masqmail.daemon.fetchnotices import FetchNotices
 from masqmail.daemon.fetchreplies import FetchReplies, Orders
-from masqmail.daemon.fetchtask import Tools
+from masqmail.daemon.fetchtools import Tools
 from masqmail.daemon.fetchvisit import Visitor
 from masqmail.daemon.secrets import SecretSource
+from masqmail.mail.outcome import Culprit
 from masqmail.proto.sasl import Secret
-from masqmail.retrieval.account import Account, Found, Inbox, Order, Retriever
+from masqmail.retrieval.account import Account, FetchFailure, Found, Inbox, Order, Retriever
 from masqmail.routing.link import LinkState
 from masqmail.spool.api import FetchFate, FetchMark, Uid
 from support.assembly import Assembly, rules
@@ -58,6 +59,7 @@ class FakeServer:
     news: anyio.Event = field(default_factory=anyio.Event)  # for `wait_for_mail`
     orders: list[Order] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
+    stubborn: set[str] = field(default_factory=set)  # what it lists and does not hand out
     cancelled: int = 0
     waits: int = 0
     wait_failure: Exception | None = None
@@ -92,8 +94,14 @@ class FakeRetriever:
         if server.failure:
             raise server.failure
         for uid in wanted:
+            if inbox.is_closing:
+                return
+            if uid in server.stubborn:
+                raise FetchFailure(f"the server refused {uid}")
             if uid in server.mail:
                 await self._take(account, inbox, Found(Uid("", uid), server.mail[uid]), is_asked=bool(order.uids))
+        if missing := [uid for uid in order.uids if uid not in server.mail]:
+            raise FetchFailure(f"the server has no message {missing[0]}", Culprit.MESSAGE)
 
     async def _take(self, account: Account, inbox: Inbox, found: Found, *, is_asked: bool) -> None:
         if account.max_size is not None and found.size_bytes > account.max_size and not is_asked:
@@ -131,6 +139,7 @@ class Room(Assembly):
         self.passwords_read = 0
         self.broken: list[BaseException] = []
         self.prepared: list[str] = []
+        self.unprepared: Exception | None = None
         self.replies = FetchReplies(self.spool)
         self.notices = FetchNotices(self.desk, self.reporter, self.clock, lambda: self.sections, self.replies)
         self._slots: dict[str, anyio.Semaphore] = {}
@@ -145,6 +154,7 @@ class Room(Assembly):
     async def fetching(self) -> AsyncIterator["Room"]:
         """With all accounts being watched."""
         async with self.running(), anyio.create_task_group() as tasks:
+            await self.replies.load()
             self.fetcher = Fetcher(tasks, self.tools())
             self.directory.replies = Orders(self.replies, self.fetcher, tasks, lambda: self.sections)
             self.fetcher.watch(self.sections)
@@ -216,7 +226,8 @@ class Room(Assembly):
 
     async def _prepare(self, account: str) -> None:
         self.prepared.append(account)
-        await self.replies.load()
+        if self.unprepared:
+            raise self.unprepared
 
     def _make_retriever(self, protocol: FetchProtocol) -> Retriever:
         self.retrievers.append(FakeRetriever(self.servers))

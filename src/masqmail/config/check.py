@@ -3,9 +3,9 @@
 import os
 import stat
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
+from masqmail.config.checkfetch import advise_on_fetch, is_loopback
 from masqmail.config.checkprograms import advise_on_programs
 from masqmail.config.faults import Fault, Faults, key_text, quote
 from masqmail.config.fetch import FetchSection
@@ -37,8 +37,8 @@ def examine(configuration: Configuration, surroundings: Surroundings) -> Finding
         _advise_on_tls(route, advice)
         _examine_files(("routes", route.name), route, faults, advice)
     for account in configuration.fetch.values():
-        _advise_on_fetch(account, advice)
         _examine_files(("fetch", account.name), account, faults, advice)
+    advise_on_fetch(configuration, advice)
     advise_on_programs(configuration, advice)
     _examine_templates(configuration, faults)
     return Findings(tuple(faults.listing()), tuple(advice.listing()))
@@ -98,7 +98,7 @@ def _examine_smtp(smtp: Smtp, faults: Faults, advice: Faults) -> None:
 def _advise_on_tls(route: RouteSection, advice: Faults) -> None:
     path = ("routes", route.name)
     here = key_text(path)
-    remote = [hop for hop in route.smarthost if not _is_loopback(hop.host)]
+    remote = [hop for hop in route.smarthost if not is_loopback(hop.host)]
     if route.username and route.tls is Tls.NONE and remote and not route.wrapper:  # that may well be an ssh
         wrong = f"{here} sends its password in clear to {remote[0]}"
         advice.add((*path, "tls"), wrong, 'write tls = "starttls" or "implicit"')
@@ -117,28 +117,6 @@ def _advise_on_tls(route: RouteSection, advice: Faults) -> None:
     if route.send_first and not route.wrapper:
         wrong = f"{here} speaks before it is greeted, which servers take for spam"
         advice.add((*path, "send_first"), wrong, "take it out; it is for a wrapper that swallows the greeting")
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _advise_on_fetch(account: FetchSection, advice: Faults) -> None:
-    path = ("fetch", account.name)
-    here, host = key_text(path), account.server.host
-    if account.tls is Tls.NONE and not _is_loopback(host):
-        advice.add((*path, "tls"), f"{here} logs in without TLS to {host}", 'write tls = "implicit" or "starttls"')
-    if account.tls is Tls.OPPORTUNISTIC:
-        wrong = f"{here} does not check to whom it gives its password"
-        advice.add((*path, "tls"), wrong, 'write tls = "implicit" or "starttls"')
-    if account.tls_ca and account.tls_fingerprint:
-        wrong = f"{here}.tls_ca has no effect beside tls_fingerprint"
-        advice.add((*path, "tls_ca"), wrong, "take one of them out")
 
 
 def _examine_files(path: KeyPath, section: RouteSection | FetchSection, faults: Faults, advice: Faults) -> None:

@@ -7,7 +7,7 @@ from importlib import import_module
 from masqmail.config.fetch import FetchMechanism, FetchProtocol, FetchSection
 from masqmail.config.routes import Tls
 from masqmail.daemon.secrets import SecretSource
-from masqmail.net.session import TlsMode
+from masqmail.net.session import TlsMemory, TlsMode
 from masqmail.proto import sasl
 from masqmail.proto.pop3.login import APOP, USER
 from masqmail.proto.sasl import Credentials, Secret
@@ -22,7 +22,7 @@ RETRIEVERS: Mapping[FetchProtocol, tuple[str, str]] = {
 }
 
 #: What else is loaded when mail is first fetched, by all protocols and by some.
-LATE_MODULES = ("masqmail.daemon.fetchwiring",)
+LATE_MODULES = ("masqmail.daemon.fetchwiring", "scramp")
 LATE_MODULES_OF: Mapping[FetchProtocol, tuple[str, ...]] = {FetchProtocol.IMAP: ("imapclient",)}
 
 #: What the words of `auth` are called by protocol machines; the others go by their own names.
@@ -40,10 +40,14 @@ TOKEN_WAYS = (FetchMechanism.OAUTHBEARER.value.upper(), FetchMechanism.XOAUTH2.v
 ReadSecret = Callable[[SecretSource], Awaitable[Secret]]
 
 
-def make_retriever(protocol: FetchProtocol) -> Retriever:
-    """Somebody who speaks this protocol. Raises `ImportError` where what that needs is not installed."""
+def make_retriever(protocol: FetchProtocol, memory: TlsMemory | None = None) -> Retriever:
+    """Somebody who speaks this protocol. Raises `ImportError` where what that needs is not installed.
+
+    Those with POP3 and IMAP can share what is known of TLS: the authorities of the system take a megabyte.
+    """
     module, name = RETRIEVERS[protocol]
-    retriever: Retriever = getattr(import_module(module), name)()
+    make = getattr(import_module(module), name)
+    retriever: Retriever = make() if memory is None else make(memory=memory)
     return retriever
 
 
@@ -71,6 +75,7 @@ def account_of(section: FetchSection, secret: Secret) -> Account:
         folders=section.folders,
         domains=section.multidrop_domains,
         keep=section.keep,
+        move_to=section.move_to or "",
         max_size=section.max_size,
         max_messages=section.max_messages,
         wrapper=section.wrapper or (),
@@ -87,8 +92,9 @@ def mechanisms_of(section: FetchSection) -> tuple[str, ...]:
 
 
 def source_of(section: FetchSection) -> SecretSource:
-    """Where the password of an account comes from."""
-    return SecretSource(section.password_file, section.password_command or (), section.password_credential or "")
+    """Where the password of an account comes from, or the token in its place."""
+    command = section.token_command or section.password_command or ()
+    return SecretSource(section.password_file, command, section.password_credential or "")
 
 
 class Secrets:
@@ -107,7 +113,7 @@ class Secrets:
         if section.username is None:
             return Secret("")  # nobody logs in
         if section.token_command:
-            return await self._read(SecretSource(command=section.token_command))
+            return await self._read(source_of(section))
         if section.name not in self._known:
             self._known[section.name] = await self._read(source_of(section))
         return self._known[section.name]

@@ -28,6 +28,7 @@ class FetchInbox:
         self, account: str, spool: Spool, clock: Clock, notices: Notices, open_parcel: Callable[[Found], Parcel]
     ) -> None:
         self.tally = Tally()
+        self.is_closing = False
         self.signs = 0
         self.received_bytes = 0
         self._account = account

@@ -1,7 +1,7 @@
 """Fetches mail from the accounts of [fetch]: one task for each, so that none waits for another's server.
 
-`fetchtask` decides when, `fetchvisit` does it, `fetchinbox` is where mail goes. Nothing of this is in memory while no
-account is configured.
+`fetchtask` decides when, by what `fetchledger` knows, `fetchvisit` does it, `fetchinbox` is where mail goes. Nothing of
+this is in memory while no account is configured.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
@@ -12,13 +12,18 @@ from anyio.abc import TaskGroup
 
 from masqmail.config.fetch import FetchSection
 from masqmail.daemon.fetchinbox import FetchInbox
-from masqmail.daemon.fetchrequest import Request, summary
-from masqmail.daemon.fetchtask import AccountTask, Tools
+from masqmail.daemon.fetchrequest import Request, joined, summary
+from masqmail.daemon.fetchtask import AccountTask
+from masqmail.daemon.fetchtools import Tools
+from masqmail.daemon.fetchwaits import first_of, within
 from masqmail.daemon.http import HttpError
 from masqmail.daemon.views import Document, instant
 from masqmail.mail.size import in_words
 from masqmail.retrieval.account import Order, Tally
 from masqmail.routing.link import Verdict
+
+#: How long a fetch may take to say goodbye to its server when it has to end.
+GRACE_SECONDS = 5.0
 
 #: How often progress is told, and how often at least, so that whoever waits knows that we are alive.
 PROGRESS_SECONDS = 0.25
@@ -42,13 +47,24 @@ class Fetcher:
                 self._tasks[name] = old.pop(name)
                 continue
             self._tools.visitor.secrets.forget(name)
-            self._tasks[name] = AccountTask(section, self._tools)
+            self._tasks[name] = AccountTask(section, self._tools, known)
         for task in old.values():
-            task.scope.cancel()
+            self._group.start_soon(self._end, task)
         for name, task in self._tasks.items():
             if not task.is_started:
                 self._group.start_soon(task.run, name=f"fetch {name}")
                 task.is_started = True
+
+    async def close(self) -> None:
+        """Ends all of them; those that fetch may say goodbye to their servers."""
+        async with anyio.create_task_group() as group:
+            for task in self._tasks.values():
+                group.start_soon(self._end, task)
+
+    async def _end(self, task: AccountTask) -> None:
+        task.end()
+        await within(self._tools.visitor.clock, GRACE_SECONDS, task.has_ended.wait)
+        task.scope.cancel()
 
     def link_changed(self, verdict: Verdict) -> None:
         """To be told of every change of a link."""
@@ -122,7 +138,7 @@ def _state(task: AccountTask) -> tuple[str, str]:
     standing, name = task.standing, task.section.name
     before = f"; before: {standing.reason}" if standing.reason else ""
     if task.inbox is not None:
-        return "fetching", _how_far(task.inbox, task.link)
+        return "fetching", _how_far(task, task.inbox)
     if task.is_queued:
         return "ready", f"waits until another account has been fetched over link {task.link}"
     if standing.failures and (task.is_manual or task.up_link() is not None):
@@ -137,11 +153,18 @@ def _state(task: AccountTask) -> tuple[str, str]:
     return "ready", standing.reason or "not fetched yet"
 
 
-def _how_far(inbox: FetchInbox, link: str) -> str:
-    tally = inbox.tally
-    if not tally.expected:
-        return f"asks the server over link {link}"
-    return f"{tally.taken} of {tally.expected} taken over link {link}, {in_words(inbox.received_bytes)}"
+def _how_far(task: AccountTask, inbox: FetchInbox) -> str:
+    """How far the fetch is that this account makes now."""
+    if not inbox.tally.expected:
+        return f"asks the server over link {task.link}"
+    tally, size_bytes = _so_far(task, inbox)
+    return f"{tally.taken} of {tally.expected} taken over link {task.link}, {in_words(size_bytes)}"
+
+
+def _so_far(task: AccountTask, inbox: FetchInbox) -> tuple[Tally, int]:
+    """What came of it, over connections that died as well, and the octets of all that, begun messages included."""
+    before = task.current.before if task.current else Tally()
+    return joined(before, inbox.tally), before.taken_bytes + inbox.received_bytes
 
 
 def _progress(task: AccountTask, request: Request) -> Document:
@@ -151,8 +174,7 @@ def _progress(task: AccountTask, request: Request) -> Document:
         return _counts(task, state, tally, tally.taken_bytes, request.end.reason or summary(request.end))
     if task.inbox is None or request is not task.current:
         return _counts(task, "waiting", Tally(), 0, _state(task)[1])
-    inbox = task.inbox
-    return _counts(task, "fetching", inbox.tally, inbox.received_bytes, _how_far(inbox, task.link))
+    return _counts(task, "fetching", *_so_far(task, task.inbox), _how_far(task, task.inbox))
 
 
 def _counts(task: AccountTask, state: str, tally: Tally, size_bytes: int, reason: str) -> Document:
@@ -165,6 +187,7 @@ def _counts(task: AccountTask, state: str, tally: Tally, size_bytes: int, reason
         "left": tally.left,
         "refused": tally.refused,
         "deleted": tally.deleted,
+        "moved": tally.moved,
         "reason": reason,
     }
 
@@ -172,11 +195,4 @@ def _counts(task: AccountTask, state: str, tally: Tally, size_bytes: int, reason
 async def _wait_for_any(requests: Sequence[Request]) -> None:
     """Returns when one of them has ended, or when it is time to tell how far they are."""
     with anyio.move_on_after(PROGRESS_SECONDS):
-        async with anyio.create_task_group() as group:
-
-            async def wait(request: Request) -> None:
-                await request.wait()
-                group.cancel_scope.cancel()
-
-            for request in requests:
-                group.start_soon(wait, request)
+        await first_of(*(request.wait for request in requests))

@@ -16,6 +16,7 @@ from masqmail.mail.outcome import Culprit
 from masqmail.mail.shown import author_of, subject_of
 from masqmail.mail.size import in_words
 from masqmail.mail.wording import Letter, Wording
+from masqmail.retrieval.account import ordered_name
 from masqmail.routing.local import POSTMASTER
 from masqmail.spool.api import FetchMark, NewMessage, SpoolFull
 from masqmail.system.clock import Clock
@@ -105,12 +106,12 @@ class FetchNotices:
 
 
 def _place(mark: FetchMark, section: FetchSection | None) -> dict[str, object]:
-    """Where a message is, and the command that gets it."""
-    uid = shlex.quote(mark.uid.uid)
+    """Where a message is, and the command that gets it. Of several folders it has to say which."""
+    uid = ordered_name(mark.uid) if section and len(section.folders) > 1 else mark.uid.uid
     return {
         "account": mark.account,
         "server": section.server if section else "-",
-        "command": f"masqmail fetch {mark.account} --message {uid}",
+        "command": f"masqmail fetch {mark.account} --message {shlex.quote(uid)}",
     }
 
 

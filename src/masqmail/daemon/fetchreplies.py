@@ -11,10 +11,12 @@ import secrets
 from collections.abc import Callable, Iterable
 from logging import ERROR
 
+import anyio
 from anyio.abc import TaskGroup
 
 from masqmail.daemon.fetching import Fetcher
 from masqmail.mail.address import Mailbox
+from masqmail.retrieval.account import ordered_name
 from masqmail.routing.local import LocalDomains
 from masqmail.spool.api import FetchFate, FetchMark, Spool
 from masqmail.system.events import INTERNAL_ERROR, emit
@@ -34,16 +36,18 @@ class FetchReplies:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._secret = b""
+        self._loading = anyio.Lock()
 
     async def load(self) -> None:
         """Must have been done before anything else: reads the secret, or makes one."""
-        if self._secret:
-            return
-        text = await self._spool.recall(MEMORY)
-        if text is None:
-            text = secrets.token_hex(_SECRET_BYTES)
-            await self._spool.remember(MEMORY, text)
-        self._secret = bytes.fromhex(text)
+        async with self._loading:
+            if self._secret:
+                return
+            text = await self._spool.recall(MEMORY)
+            if text is None:
+                text = secrets.token_hex(_SECRET_BYTES)
+                await self._spool.remember(MEMORY, text)
+            self._secret = bytes.fromhex(text)
 
     def address_for(self, mark: FetchMark, local: LocalDomains) -> Mailbox:
         """The address that a reply about this message goes to, in a domain of this host."""
@@ -102,6 +106,6 @@ class Orders:
         try:
             mark = await self._replies.find(mailbox, self._accounts())
             if mark is not None:  # else it was fetched meanwhile
-                await self._fetcher.want(mark.account, mark.uid.uid)
+                await self._fetcher.want(mark.account, ordered_name(mark.uid))
         except Exception as error:
             emit(INTERNAL_ERROR, level=ERROR, exception=error, reason="a reply to a notice was not obeyed")

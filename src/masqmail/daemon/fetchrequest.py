@@ -23,10 +23,14 @@ class End:
 
 
 class Request:
-    """A fetch that is to be made. Those who ask for the same share one."""
+    """A fetch that is to be made. Those who ask for the same share one.
+
+    `before` is what came of it over connections that died.
+    """
 
     def __init__(self, order: Order) -> None:
         self.order = order
+        self.before = Tally()
         self.end: End | None = None
         self._done = anyio.Event()
 
@@ -41,6 +45,18 @@ class Request:
         await self._done.wait()
 
 
+def joined(before: Tally, now: Tally) -> Tally:
+    """What came of a fetch that was begun anew. What stays on the server was counted anew as well."""
+    return replace(
+        now,
+        expected=before.taken + now.expected,
+        taken=before.taken + now.taken,
+        taken_bytes=before.taken_bytes + now.taken_bytes,
+        deleted=before.deleted + now.deleted,
+        moved=before.moved + now.moved,
+    )
+
+
 def summary(end: End) -> str:
     """What a fetch has done, in words."""
     tally = end.tally
@@ -53,6 +69,8 @@ def summary(end: End) -> str:
         parts.append(f"{_messages(tally.refused)} refused")
     if tally.deleted:
         parts.append(f"{tally.deleted} deleted on the server")
+    if tally.moved:
+        parts.append(f"{tally.moved} moved on the server")
     return ", ".join(parts) or "nothing new"
 
 

@@ -4,6 +4,7 @@
 when it is another file.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync
 
+from masqmail.mail.outcome import Culprit
+from masqmail.retrieval.account import FetchFailure
 from masqmail.spool.api import FetchFate, FetchMark, Spool, Uid
 from masqmail.system.clock import Clock
 from masqmail.system.events import UIDS_READ, emit
@@ -37,22 +40,28 @@ class ImportedUids:
         self._clock = clock
 
     async def read(self, account: str) -> None:
-        """Marks what is on the account's list as taken, unless something else is known of it."""
+        """Marks what is on the account's list as taken, unless something else is known of it.
+
+        Raises `FetchFailure` for a list that cannot be read: without it everything would come a second time.
+        """
         if self._folder is None:
             return
         path = self._folder / account
         try:
             facts = path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return  # as nearly always
+        except OSError as error:
+            raise _unreadable(path, error) from error
         identity = json.dumps([facts.st_size, facts.st_mtime_ns])
-        if await self._spool.recall(MEMORY + account) == identity or facts.st_size > MAX_LIST_BYTES:
+        if await self._spool.recall(MEMORY + account) == identity:
             return
+        if facts.st_size > MAX_LIST_BYTES:
+            raise _unreadable(path, OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
         try:
             uids = await run_sync(_read, path)
         except OSError as error:
-            emit(UIDS_READ, account=account, file=str(path), reason=error.strerror)
-            return
+            raise _unreadable(path, error) from error
         known = await self._spool.fetch_marks(account)
         new = [uid for uid in uids if uid not in known]
         for slice_ in _slices(new):
@@ -60,6 +69,12 @@ class ImportedUids:
             await self._spool.mark_fetched([FetchMark(account, uid, FetchFate.TAKEN, now) for uid in slice_])
         await self._spool.remember(MEMORY + account, identity)
         emit(UIDS_READ, account=account, file=str(path), marked=len(new))
+
+
+def _unreadable(path: Path, error: OSError) -> FetchFailure:
+    return FetchFailure(
+        f"the list of what was fetched before, {path}, cannot be read: {error.strerror}", Culprit.LOCAL
+    )
 
 
 def _read(path: Path) -> list[Uid]:

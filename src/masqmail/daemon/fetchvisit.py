@@ -8,6 +8,7 @@ import anyio
 from masqmail.config.fetch import FetchSection
 from masqmail.daemon.fetchaccounts import Secrets, account_of
 from masqmail.daemon.fetchvigil import Vigil
+from masqmail.daemon.fetchwaits import within
 from masqmail.daemon.secrets import SecretError
 from masqmail.mail.outcome import Culprit
 from masqmail.proto.sasl import Secret
@@ -109,7 +110,7 @@ class Visitor:
         async def look_after() -> None:
             nonlocal is_dead
             while True:
-                await self._rest(vigil.next_look(), link_news)
+                await within(self.clock, vigil.next_look(), link_news.wait)
                 if vigil.look(signs(), has_link=has_link()):
                     is_dead = True
                     group.cancel_scope.cancel()
@@ -127,17 +128,6 @@ class Visitor:
             raise ConnectionDead
         if failure is not None:
             raise failure
-
-    async def _rest(self, seconds: float, news: LinkNews) -> None:
-        async with anyio.create_task_group() as group:
-
-            async def sleep() -> None:
-                await self.clock.sleep(seconds)
-                group.cancel_scope.cancel()
-
-            group.start_soon(sleep)
-            await news.wait()
-            group.cancel_scope.cancel()
 
     def meaning_of(self, error: Exception) -> FetchFailure:
         """Every trouble as a reason; what nobody expected is also an event with its traceback."""

@@ -1,6 +1,7 @@
 """Puts the parts together that fetch mail; loaded when the first account is configured."""
 
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,17 @@ from masqmail.daemon.fetching import Fetcher
 from masqmail.daemon.fetchnotices import FetchNotices
 from masqmail.daemon.fetchparcel import AccountTerms, FetchParcel
 from masqmail.daemon.fetchreplies import FetchReplies, Orders
-from masqmail.daemon.fetchtask import Tools
+from masqmail.daemon.fetchtools import Tools
 from masqmail.daemon.fetchuids import ImportedUids
 from masqmail.daemon.fetchvisit import Visitor
 from masqmail.daemon.odmrclient import PROTOCOLS
 from masqmail.daemon.odmrclient import make_retriever as make_smtp_retriever
 from masqmail.mail.address import Mailbox
+from masqmail.net.session import TlsMemory
 from masqmail.retrieval.account import Found, Retriever
 from masqmail.routing.local import POSTMASTER
 from masqmail.routing.multidrop import MultidropRules
+from masqmail.spool.api import SpoolError
 
 if TYPE_CHECKING:
     from masqmail.daemon.wiring import Daemon
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
 MAX_PER_LINK = 4
 
 
-def make_fetcher(daemon: "Daemon", tasks: TaskGroup) -> Fetcher:
-    """What fetches mail into the queue of a daemon."""
+async def make_fetcher(daemon: "Daemon", tasks: TaskGroup) -> Fetcher:
+    """What fetches mail into the queue of a daemon. Replies to its notices are known from now on."""
+    memory = TlsMemory()
     replies = FetchReplies(daemon.spool)
     notices = FetchNotices(daemon.desk, daemon.reporter, daemon.clock, lambda: daemon.configuration.fetch, replies)
     slots: defaultdict[str, anyio.Semaphore] = defaultdict(partial(anyio.Semaphore, MAX_PER_LINK))
@@ -45,7 +49,9 @@ def make_fetcher(daemon: "Daemon", tasks: TaskGroup) -> Fetcher:
         return FetchInbox(section.name, daemon.spool, daemon.clock, notices, open_parcel)
 
     def make(protocol: FetchProtocol) -> Retriever:
-        return make_smtp_retriever(protocol, daemon) if protocol in PROTOCOLS else make_retriever(protocol)
+        if protocol in PROTOCOLS:
+            return make_smtp_retriever(protocol, daemon)
+        return make_retriever(protocol, memory)
 
     async def prepare(account: str) -> None:
         await replies.load()
@@ -63,6 +69,8 @@ def make_fetcher(daemon: "Daemon", tasks: TaskGroup) -> Fetcher:
         tell_of_gone=notices.tell_of_gone,
     )
     fetcher = Fetcher(tasks, tools)
+    with suppress(SpoolError):  # each account tries again before it is fetched
+        await replies.load()
     daemon.directory.replies = Orders(replies, fetcher, tasks, lambda: daemon.configuration.fetch)
     return fetcher
 

@@ -1,12 +1,13 @@
 """What has to be done now and then: classes of an older configuration, old history, wrong clocks, silent trouble."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from logging import ERROR, WARNING
 
 import anyio
 
 from masqmail.daemon.desk import Desk
+from masqmail.daemon.fetchgone import GoneAccounts
 from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.mail.wording import Letter, Wording
@@ -44,7 +45,9 @@ class Housekeeper:
         self._told_of: dict[str, datetime] = {}  # by route: the trouble the postmaster knows of
         self._had_room = True
         self._has_news = anyio.Event()
+        self._gone_accounts = GoneAccounts(spool, clock)
         self.keep_history = timedelta(days=30)
+        self.fetch_accounts: Collection[str] = ()
 
     async def run(self) -> None:
         """Goes on until cancelled. An error of ours spoils one round."""
@@ -93,6 +96,7 @@ class Housekeeper:
         """One round."""
         self._tell_of_disk()
         await self._mend_clock()
+        await self._gone_accounts.look(self.fetch_accounts)
         await self.reclassify()
         await self._tell_postmaster()
 

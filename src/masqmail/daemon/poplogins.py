@@ -83,7 +83,8 @@ class PopLogins:
 
     async def _log_in_to(self, account: _Account, section: FetchSection, options: Options) -> None:
         account.failure, account.is_logged_in = None, False
-        account.secret = account.secret or await self._read_secret(source_of(section))
+        if account.secret is None or section.token_command:  # a token does not live long
+            account.secret = await self._read_secret(source_of(section))
         try:
             account.visit = await self._log_in(account_before(section, account.secret, options), self._memory)
             account.is_logged_in = True

@@ -19,6 +19,7 @@ SPOOL_MODE, PICKUP_MODE, RUNTIME_MODE = 0o711, 0o1733, 0o755
 
 #: Imported when first needed, which on most hosts is never; and those that only direct delivery needs.
 LATE_MODULES = (
+    "concurrent.futures.thread",
     "difflib",
     "email.header",
     "encodings.idna",

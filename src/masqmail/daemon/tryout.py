@@ -84,7 +84,7 @@ def _about_envelope(section: FetchSection, headers: Sequence[bytes]) -> str:
     if section.envelope_header is None:
         return ""
     if not headers:
-        return f"there is no message in which to look for {section.envelope_header}"
+        return f"there is no message that could be looked at for {section.envelope_header}"
     rules = multidrop_of(section)
     named = sum(recipients_of(header, rules).has_envelope for header in headers)
     if named == len(headers):

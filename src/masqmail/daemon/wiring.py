@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -150,13 +150,20 @@ class Daemon:
                 on_ready()
                 await self._stop.wait()
                 self.scheduler.close_lines()
-                await self.listeners.close(GRACE_SECONDS)
+                await self._let_finish()
                 tasks.cancel_scope.cancel()
             await self.desk.finish()
         if self._broken is not None:
             emit(SPOOL_BROKEN, level=logging.CRITICAL, reason=str(self._broken))
             return os.EX_TEMPFAIL
         return os.EX_OK
+
+    async def _let_finish(self) -> None:
+        """Takes nothing new, and lets those who are at work finish for a while."""
+        async with anyio.create_task_group() as closing:
+            closing.start_soon(self.listeners.close, GRACE_SECONDS)
+            if self.fetcher is not None:
+                closing.start_soon(self.fetcher.close)
 
     async def _recover(self) -> None:
         now = self.clock.now()
@@ -226,17 +233,17 @@ class Daemon:
         """Starts whatever runs all the time. Listeners come last: nothing is accepted that nobody would take."""
         self.board.watch(self._detectors())
         await self.manual_links.restore(self.configuration.links)
+        await self._watch_accounts()
         tasks.start_soon(self._run_scheduler)
         tasks.start_soon(self.housekeeper.run)
         tasks.start_soon(self._run_pickup)
-        self._watch_accounts()
         await self.listeners.open(self.configuration, tasks)
 
-    def _watch_accounts(self) -> None:
+    async def _watch_accounts(self) -> None:
         """Fetches mail from the accounts of today. What that needs is not in memory where there is none."""
-        accounts = self.configuration.fetch
+        accounts = self.housekeeper.fetch_accounts = self.configuration.fetch
         if self.fetcher is None and accounts:
-            self.fetcher = self.operator.fetcher = _load_fetching()(self, self._tasks)
+            self.fetcher = self.operator.fetcher = await _load_fetching()(self, self._tasks)
         if self.fetcher is not None:
             self.fetcher.watch(accounts)
 
@@ -309,12 +316,12 @@ class Daemon:
         self.lanes.transports = self._transports()
         self.housekeeper.keep_history = configuration.log.keep
         self.board.watch(self._detectors())
-        self._watch_accounts()
+        await self._watch_accounts()
         self.scheduler.reconfigure(rules)
         self.housekeeper.look_soon()
 
 
-def _load_fetching() -> "Callable[[Daemon, TaskGroup], Fetcher]":
+def _load_fetching() -> "Callable[[Daemon, TaskGroup], Awaitable[Fetcher]]":
     """What makes a `Fetcher`. Raises `ValueError` where the program's files are out of the daemon's reach by now."""
     try:
         from masqmail.daemon.fetchwiring import make_fetcher

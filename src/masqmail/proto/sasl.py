@@ -23,7 +23,7 @@ from typing import Protocol
 from masqmail.mail.status import Status
 from masqmail.proto.bearer import OauthBearerClient, XOauth2Client
 from masqmail.proto.errors import PeerError
-from masqmail.proto.scram import ScramClient
+from masqmail.proto.scram import ScramClient, can_carry
 
 PLAIN = "PLAIN"  # RFC 4616
 LOGIN = "LOGIN"  # never a standard, spoken everywhere
@@ -165,8 +165,8 @@ class CramMd5Client:
 CLIENT_MECHANISMS: dict[str, Callable[[Credentials], ClientMechanism]] = {
     PLAIN: PlainClient,
     LOGIN: LoginClient,
-    SCRAM_SHA_256: lambda who: ScramClient("sha256", who.username, who.password.reveal()),
-    SCRAM_SHA_1: lambda who: ScramClient("sha1", who.username, who.password.reveal()),
+    SCRAM_SHA_256: lambda who: ScramClient(SCRAM_SHA_256, who.username, who.password.reveal()),
+    SCRAM_SHA_1: lambda who: ScramClient(SCRAM_SHA_1, who.username, who.password.reveal()),
     CRAM_MD5: CramMd5Client,
     OAUTHBEARER: lambda who: OauthBearerClient(who.username, who.password.reveal()),
     XOAUTH2: lambda who: XOauth2Client(who.username, who.password.reveal()),
@@ -176,8 +176,15 @@ CLIENT_MECHANISMS: dict[str, Callable[[Credentials], ClientMechanism]] = {
 TOKEN_MECHANISMS = frozenset({OAUTHBEARER, XOAUTH2})
 
 
+def is_usable(name: str, credentials: Credentials) -> bool:
+    """Whether we speak a mechanism, and it can carry this name and password: SCRAM cannot carry most emoji."""
+    if name in (SCRAM_SHA_256, SCRAM_SHA_1):
+        return can_carry(credentials.username, credentials.password.reveal())
+    return name in CLIENT_MECHANISMS
+
+
 def client_mechanism(name: str, credentials: Credentials) -> ClientMechanism:
-    """A fresh log-in by a mechanism of `CLIENT_MECHANISMS`."""
+    """A fresh log-in by a mechanism that `is_usable`."""
     return CLIENT_MECHANISMS[name](credentials)
 
 

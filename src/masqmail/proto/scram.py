@@ -1,96 +1,93 @@
 """SCRAM, the client's side: the password is proved without being shown, and the server proves that it knows it.
 
-RFC 5802 with SHA-1, RFC 7677 with SHA-256; without channel binding. The example of RFC 7677 §3:
+RFC 5802 with SHA-1, RFC 7677 with SHA-256; without channel binding. The library scramp speaks it, and is loaded when
+somebody logs in this way. It refuses what is weak, too: fewer than 4096 rounds, a salt of less than 12 bytes. The
+example of RFC 7677 §3:
 
->>> scram = ScramClient("sha256", "user", "pencil", nonce="rOprNGfwEbeRWgbNEkqO")
+>>> scram = ScramClient("SCRAM-SHA-256", "user", "pencil", nonce="rOprNGfwEbeRWgbNEkqO")
 >>> scram.initial()
 b'n,,n=user,r=rOprNGfwEbeRWgbNEkqO'
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
 import re
-import secrets
-import stringprep
-import unicodedata
+from typing import TYPE_CHECKING
 
 from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
 
+if TYPE_CHECKING:
+    from scramp import ScramClient as _Library
+
 MAX_ITERATIONS = 1_000_000  # ours: about half a second of work, more than any server asks for
 
-_GS2_HEADER = "n,,"  # RFC 5802 §5.1: no channel binding, nobody else to act for
-_FIRST = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([A-Za-z0-9+/=]+),i=([1-9][0-9]{0,9})(?:,.*)?", re.DOTALL)
-_FINAL = re.compile(rb"v=([A-Za-z0-9+/=]+)(?:,.*)?", re.DOTALL)
+_ITERATIONS = re.compile(rb",i=([0-9]{1,9})(?:,|$)")  # the library refuses a number with more digits
 
 
 class ScramClient:
-    """One log-in. `may_end` is false until the server has proved that it knows the password."""
+    """One log-in. `may_end` is false until the server has proved that it knows the password.
 
-    def __init__(self, algorithm: str, username: str, password: str, *, nonce: str = "") -> None:
+    `mechanism` is "SCRAM-SHA-256" or "SCRAM-SHA-1". Raises `ValueError` for a name or password of which `can_carry`
+    says that they cannot be written.
+    """
+
+    def __init__(self, mechanism: str, username: str, password: str, *, nonce: str = "") -> None:
         self.may_end = False
-        self._algorithm = algorithm
-        self._password = prepared(password).encode()
-        self._nonce = nonce or secrets.token_urlsafe(24)
-        name = prepared(username).replace("=", "=3D").replace(",", "=2C")
-        self._first_bare = f"n={name},r={self._nonce}".encode()
-        self._signature = b""  # what the server has to send
+        self._library = _begun(mechanism, username, password, nonce)
+        self._initial: str = self._library.get_client_first()
+        self._has_proved = False
 
     def initial(self) -> bytes | None:
-        return _GS2_HEADER.encode() + self._first_bare
+        return self._initial.encode()
 
     def respond(self, challenge: bytes) -> bytes:
         """Raises `PeerError` for a challenge that makes no sense, or a server that does not know the password."""
-        if not self._signature:
-            return self._prove(challenge)
+        from scramp import ScramException
+
         if self.may_end:
             raise _senseless("more challenges than SCRAM has")
-        match = _FINAL.fullmatch(challenge)
-        if match is None:
-            if challenge.startswith(b"e="):
-                return b""  # an error; the reply behind it says more
-            raise _senseless("no end of SCRAM")
-        if not hmac.compare_digest(_decoded(match[1]), self._signature):
-            raise _senseless("no proof that the server knows the password")
+        if self._has_proved and challenge.startswith(b"e="):
+            return b""  # an error; the reply behind it says more
+        try:
+            if not self._has_proved:
+                return self._prove(challenge)
+            self._library.set_server_final(challenge.decode())
+        except UnicodeDecodeError:
+            raise _senseless("a challenge of SCRAM that is no UTF-8") from None
+        except ScramException as error:
+            raise _senseless(f"no challenge of SCRAM that can be believed ({error.args[0]})") from error
         self.may_end = True
         return b""
 
     def _prove(self, challenge: bytes) -> bytes:
-        match = _FIRST.fullmatch(challenge)
-        if match is None or not match[1].startswith(self._nonce.encode()) or len(match[1]) == len(self._nonce):
-            raise _senseless("no challenge of SCRAM")
-        iterations = int(match[3])
-        if iterations > MAX_ITERATIONS:
-            raise _senseless(f"{iterations} rounds of SCRAM, more than the {MAX_ITERATIONS} we go")
-        salted = hashlib.pbkdf2_hmac(self._algorithm, self._password, _decoded(match[2]), iterations)
-        without_proof = b"c=" + base64.b64encode(_GS2_HEADER.encode()) + b",r=" + match[1]
-        message = b",".join((self._first_bare, challenge, without_proof))
-        client_key = self._hmac(salted, b"Client Key")
-        stored_key = hashlib.new(self._algorithm, client_key).digest()
-        signature = self._hmac(stored_key, message)
-        self._signature = self._hmac(self._hmac(salted, b"Server Key"), message)
-        proof = bytes(key ^ mask for key, mask in zip(client_key, signature, strict=True))
-        return without_proof + b",p=" + base64.b64encode(proof)
-
-    def _hmac(self, key: bytes, message: bytes) -> bytes:
-        return hmac.new(key, message, self._algorithm).digest()
+        iterations = _ITERATIONS.search(challenge)
+        if iterations is not None and int(iterations[1]) > MAX_ITERATIONS:
+            raise _senseless(f"{int(iterations[1])} rounds of SCRAM, more than the {MAX_ITERATIONS} we go")
+        self._library.set_server_first(challenge.decode())
+        proof: str = self._library.get_client_final()
+        self._has_proved = True
+        return proof.encode()
 
 
-def prepared(text: str) -> str:
-    """A name or password as SASLprep writes it, RFC 4013 §2; what that forbids is left to the server to refuse."""
-    if text.isascii():
-        return text
-    spaced = (" " if stringprep.in_table_c12(char) else char for char in text if not stringprep.in_table_b1(char))
-    return unicodedata.normalize("NFKC", "".join(spaced))
-
-
-def _decoded(text: bytes) -> bytes:
+def can_carry(username: str, password: str) -> bool:
+    """Whether SCRAM has a way to write this name and password: RFC 4013 forbids what Unicode 3.2 did not have."""
+    if username and (username + password).isascii() and (username + password).isprintable():
+        return True
     try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise _senseless("base64 that is none") from None
+        _begun("SCRAM-SHA-1", username, password, "")
+    except ValueError:
+        return False
+    return True
+
+
+def _begun(mechanism: str, username: str, password: str, nonce: str) -> "_Library":
+    """The library's side of it. Raises `ValueError` for a name or password that it does not take."""
+    from scramp import ScramClient as Library
+    from scramp import ScramException
+
+    try:
+        return Library([mechanism], username, password, c_nonce=nonce or None)
+    except ScramException as error:
+        raise ValueError(f"SCRAM does not take this name or password: {error.args[0]}") from error
 
 
 def _senseless(text: str) -> PeerError:

@@ -32,7 +32,9 @@ class Account:
 
     `mechanisms` are the ways to log in, the best first; empty stands for all that are safe. `clear_password` lets
     the password travel without TLS. `keep` True leaves mail on the server, False deletes what was taken, a duration
-    deletes it when it was taken so long ago. Bigger messages than `max_size` bytes stay. `max_messages` of 0 is all.
+    deletes it when it was taken so long ago. With `move_to` it is moved to that folder in
+    place of deleting it, where there are folders. Bigger messages than `max_size` bytes stay. `max_messages` of 0 is
+    all.
     `domains` are those whose mail is asked for, where that is how it goes (ODMR, ETRN). Without a user name nobody
     logs in (ETRN).
     `time_scale` stretches every time-out for slow links.
@@ -49,6 +51,7 @@ class Account:
     folders: tuple[str, ...] = ("INBOX",)
     domains: tuple[str, ...] = ()
     keep: bool | timedelta = False
+    move_to: str = ""
     max_size: int | None = None
     max_messages: int = 0
     wrapper: tuple[str, ...] = ()
@@ -65,9 +68,17 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What somebody asks for: with `uids` these alone, whatever their size; else whatever is new."""
+    """What somebody asks for: with `uids` these alone, whatever their size; else whatever is new.
+
+    They are called as `ordered_name` calls them. Where there are folders their own may be left out.
+    """
 
     uids: tuple[str, ...] = ()
+
+
+def ordered_name(uid: Uid) -> str:
+    """What a message is called in an `Order`: its folder, if it has one, a colon, and its name there."""
+    return f"{uid.folder}:{uid.uid}" if uid.folder else uid.uid
 
 
 @dataclass(slots=True)
@@ -80,6 +91,7 @@ class Tally:
     left: int = 0  # too big, on the server
     refused: int = 0  # which we cannot take; also on the server
     deleted: int = 0
+    moved: int = 0  # to another folder on the server
 
 
 class Parcel(Protocol):
@@ -99,9 +111,14 @@ class Parcel(Protocol):
 
 
 class Inbox(Protocol):
-    """The program's side of one fetch of one account."""
+    """The program's side of one fetch of one account.
+
+    When `is_closing` becomes true the program wants to end: nothing more is asked for, and what was taken until then
+    is dealt with as ever. After some seconds the fetch is cancelled.
+    """
 
     tally: Tally
+    is_closing: bool
 
     async def marks(self) -> Mapping[Uid, FetchMark]:
         """What was taken or left before, of all folders of this account."""

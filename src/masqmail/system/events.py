@@ -59,6 +59,7 @@ MAIL_FETCHED = "mail fetched"
 FETCH_FAILED = "fetch failed"
 MESSAGE_LEFT = "message left"
 UIDS_READ = "uids read"
+ACCOUNT_FORGOTTEN = "account forgotten"
 # Links
 LINK_CHANGED = "link changed"
 DETECTOR_FAILED = "detector failed"
@@ -117,7 +118,8 @@ EVENTS: dict[str, str] = {
     MAIL_FETCHED: "Mail was fetched from an account, or it can be fetched again after a failure.",
     FETCH_FAILED: "An account could not be fetched, or not to the end; it will be tried again. The culprit says why.",
     MESSAGE_LEFT: "A message stays on the server of its account for its size; its owner is told how to get it.",
-    UIDS_READ: "The list of what another program had fetched from an account was read, or could not be.",
+    UIDS_READ: "The list of what another program had fetched from an account was read.",
+    ACCOUNT_FORGOTTEN: "What is known of the mail of an account was dropped: it has not been configured for 30 days.",
     LINK_CHANGED: "A link came up or went down, or became unknown.",
     DETECTOR_FAILED: "A link's detector stopped with an error and will be started again.",
     DAEMON_STARTED: "The program has started.",

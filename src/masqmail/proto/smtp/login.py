@@ -18,7 +18,7 @@ class Login:
     """One log-in over as many mechanisms as it takes. A wrong password is never tried a second time."""
 
     def __init__(self, credentials: sasl.Credentials, allowed: Sequence[str], offered: Sequence[str]) -> None:
-        usable = (name for name in allowed if name in offered and name in sasl.CLIENT_MECHANISMS)
+        usable = (name for name in allowed if name in offered and sasl.is_usable(name, credentials))
         self._credentials = credentials
         self._left = list(usable)
         self._mechanism: sasl.ClientMechanism | None = None

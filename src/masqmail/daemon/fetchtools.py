@@ -1,0 +1,29 @@
+"""What the tasks of all accounts work with."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import anyio
+
+from masqmail.config.fetch import FetchProtocol, FetchSection
+from masqmail.daemon.fetchinbox import FetchInbox
+from masqmail.daemon.fetchstanding import Standing
+from masqmail.daemon.fetchvisit import Visitor
+from masqmail.retrieval.account import Retriever
+from masqmail.routing.link import Verdict
+from masqmail.spool.api import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Everything outside of an account. `prepare` is what comes before its first fetch, `slot` is of a link."""
+
+    spool: Spool
+    visitor: Visitor
+    prepare: Callable[[str], Awaitable[None]]
+    make_retriever: Callable[[FetchProtocol], Retriever]
+    make_inbox: Callable[[FetchSection], FetchInbox]
+    verdicts: Callable[[], Mapping[str, Verdict]]
+    slot: Callable[[str], anyio.Semaphore]
+    tell_of_failure: Callable[[FetchSection, Standing], Awaitable[bool]]
+    tell_of_gone: Callable[[FetchSection, str], Awaitable[None]]
