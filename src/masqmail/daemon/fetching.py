@@ -1,7 +1,7 @@
 """Fetches mail from the accounts of [fetch]: one task for each, so that none waits for another's server.
 
-`fetchtask` decides when, by what `fetchledger` knows, `fetchvisit` does it, `fetchinbox` is where mail goes. Nothing of
-this is in memory while no account is configured.
+`fetchtask` decides when, by what `fetchledger` knows, `fetchvisit` does it, `fetchinbox` is where mail goes. Nothing
+of this is in memory while no account is configured.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
