@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 from masqmail.config.fetch import FetchMechanism, FetchProtocol, FetchSection
-from masqmail.daemon.fetchaccounts import RETRIEVERS, Secrets, account_of, mechanisms_of, source_of
+from masqmail.daemon.fetchaccounts import (
+    RETRIEVERS,
+    Secrets,
+    account_of,
+    make_retriever,
+    mechanisms_of,
+    source_of,
+)
 from masqmail.daemon.secrets import SecretSource
-from masqmail.net.session import TlsMode
+from masqmail.net.session import TlsMemory, TlsMode
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.retrieval.account import Account
 from masqmail.settings import HostPort
@@ -149,3 +156,10 @@ def test_all_that_fetching_needs_can_be_loaded_before_root_is_given_up() -> None
     loaded = set(done.stdout.split())
     assert {"masqmail.daemon.fetching", "masqmail.daemon.fetchparcel", "masqmail.retrieval.pop3"} <= loaded
     assert "masqmail.retrieval.imap" not in loaded
+
+
+@pytest.mark.parametrize("protocol", [FetchProtocol.POP3, FetchProtocol.IMAP])
+def test_those_who_speak_to_servers_share_what_is_known_of_tls(protocol: FetchProtocol) -> None:
+    memory = TlsMemory()
+    assert make_retriever(protocol, memory)._memory is memory  # type: ignore[attr-defined]
+    assert make_retriever(protocol)._memory is not make_retriever(protocol)._memory  # type: ignore[attr-defined]

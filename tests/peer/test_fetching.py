@@ -210,6 +210,11 @@ def test_what_has_no_header_section_gets_one_and_stays_as_it_is(home: Home, pop:
 # --- at once
 
 
+def farewells(imap: DovecotImap) -> list[str]:
+    """How Dovecot says that connections of the user "idle" have ended."""
+    return re.findall(r"imap\(idle\)\S* Info: (Logged out|(?:Disconnected|Connection closed).*)", imap.log)
+
+
 def test_mail_is_here_as_soon_as_it_is_on_the_server(home: Home, imap: DovecotImap) -> None:
     imap.folder("idle")
     home.start("imap", imap.tls_port, "idle", f'deliver_to = "{OWNER}"', 'interval = "idle"', "keep = true")
@@ -221,6 +226,9 @@ def test_mail_is_here_as_soon_as_it_is_on_the_server(home: Home, imap: DovecotIm
     (account,) = home.daemon.ask("status")["fetch"]
     assert account["reason"].startswith("the server says when there is mail; before: 1 message taken")
     assert imap.log.count("Login: user=<idle>") == 2, "all of it over one connection, behind that of the first fetch"
+    assert home.daemon.stop() == 0
+    wait_until(lambda: len(farewells(imap)) == 2, "two connections that have ended")
+    assert farewells(imap) == ["Logged out"] * 2
 
 
 # --- for several people

@@ -1,3 +1,5 @@
+import asyncio
+import threading
 import zlib
 from collections.abc import Callable
 from typing import TypeVar
@@ -51,6 +53,29 @@ async def test_a_silent_server_is_given_up() -> None:
     here, server = wire(seconds=0.01)
     with pytest.raises(StreamTimeout, match="no answer within"):
         await in_thread(here.readline)
+    server.abort()
+
+
+@pytest.mark.parametrize("what", ["readline", "start_tls"])
+async def test_a_wait_that_begins_when_all_was_cancelled_ends_at_once(what: str) -> None:
+    here, server = wire(seconds=50.0)
+    may_go_on, has_begun = threading.Event(), anyio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(has_begun.set)
+        may_go_on.wait(20)
+        if what == "readline":
+            here.readline()
+        else:
+            here.start_tls(anyio.sleep_forever)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(in_thread, work)
+            await has_begun.wait()
+            loop.call_later(0.02, may_go_on.set)  # long after the cancellation was told to everybody who waits
+            group.cancel_scope.cancel()
     server.abort()
 
 

@@ -177,6 +177,22 @@ def test_a_reply_to_the_notice_brings_the_big_message(
     assert any("what it is about is fetched" in entry["text"] for entry in history)
 
 
+def test_a_reply_that_was_written_while_no_daemon_ran_is_understood_at_its_start(
+    mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    mailbox.mails.append(mail("big", size=200_000))
+    daemon = run(post.account(tmp_path, "isp", f'deliver_to = "{USER}"', 'max_size = "100KB"'))
+    wait_until(lambda: len(daemon.mailbox()) == 1, "a notice", 20)
+    found = re.search(rb"^Reply-To: (.*)$", daemon.mailbox()[0], re.MULTILINE)
+    assert found is not None
+    daemon.stop()
+    (daemon.folder / "spool/pickup").mkdir(exist_ok=True)
+    assert daemon.sendmail("-t", message=b"To: %s\nSubject: Re: big\n\nplease\n" % found[1]).returncode == 0
+    daemon.start()
+    wait_for(daemon, "big")
+    assert daemon.queue() == []
+
+
 def test_what_another_program_has_fetched_is_not_fetched_again(
     mailbox: PopMailbox, post: PopPost, run: Callable[[str], Daemon], tmp_path: Path
 ) -> None:

@@ -4,11 +4,15 @@ The thread waits for nothing but the event loop, where each wait has its deadlin
 is cancelled, so is the wait, and the thread comes back at once.
 """
 
+import concurrent.futures
+import math
 import time
 import zlib
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
+import anyio
 from anyio import from_thread
 
 from masqmail.mail.status import Status
@@ -23,6 +27,8 @@ _INFLATE_BYTES = 256 * 1024
 
 #: What a server may take for each octet of what we asked for, in seconds: the slowest line we think of.
 SECONDS_PER_BYTE = 1 / 100
+
+_Found = TypeVar("_Found")
 
 #: Does the TLS handshake, in the event loop.
 Protect: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -87,7 +93,7 @@ class Wire:
         """Raises `TlsFailure`, also when the server has said anything after its consent: RFC 3207 §4.2 tells why."""
         if self._buffer:
             raise TlsFailure("the server sent something before TLS could start, which looks like an attack")
-        from_thread.run(protect)
+        from_thread.run(_unless_cancelled, protect)
 
     def start_compression(self) -> None:
         """From here on both sides speak DEFLATE, RFC 4978."""
@@ -121,7 +127,7 @@ class Wire:
         if left <= 0:
             raise StreamTimeout(f"no whole answer within {self._limit:g} s")
         try:
-            data = from_thread.run(self.stream.receive, min(left, self._limit))
+            data = from_thread.run(_unless_cancelled, partial(self.stream.receive, min(left, self._limit)))
         except StreamTimeout as error:
             raise StreamTimeout(f"no answer within {min(left, self._limit):.3g} s") from error
         self._feed(_something(data))
@@ -156,6 +162,13 @@ class Wire:
     def _trace(self, direction: str, data: bytes) -> None:
         if data.strip() and events.is_tracing():
             events.trace(direction, data, next_hop=self._server)
+
+
+async def _unless_cancelled(wait: Callable[[], Coroutine[Any, Any, _Found]]) -> _Found:
+    """Waits, but not where the task was cancelled before: anyio tells only those who wait at that moment."""
+    if anyio.current_effective_deadline() == -math.inf:
+        raise concurrent.futures.CancelledError
+    return await wait()
 
 
 def _something(data: bytes) -> bytes:
