@@ -212,7 +212,7 @@ def test_what_has_no_header_section_gets_one_and_stays_as_it_is(home: Home, pop:
 
 def farewells(imap: DovecotImap) -> list[str]:
     """How Dovecot says that connections of the user "idle" have ended."""
-    return re.findall(r"imap\(idle\)\S* Info: (Logged out|(?:Disconnected|Connection closed).*)", imap.log)
+    return re.findall(r"imap\(idle\)\S* Info: ((?:Disconnected|Connection closed|Logged out).*)", imap.log)
 
 
 def test_mail_is_here_as_soon_as_it_is_on_the_server(home: Home, imap: DovecotImap) -> None:
@@ -228,7 +228,7 @@ def test_mail_is_here_as_soon_as_it_is_on_the_server(home: Home, imap: DovecotIm
     assert imap.log.count("Login: user=<idle>") == 2, "all of it over one connection, behind that of the first fetch"
     assert home.daemon.stop() == 0
     wait_until(lambda: len(farewells(imap)) == 2, "two connections that have ended")
-    assert farewells(imap) == ["Logged out"] * 2
+    assert all("Logged out" in farewell for farewell in farewells(imap))
 
 
 # --- for several people
