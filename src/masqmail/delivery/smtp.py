@@ -6,6 +6,7 @@ happens, every transaction taken from the feed is settled before they return.
 """
 
 import socket
+from abc import ABC, abstractmethod
 from dataclasses import asdict, replace
 
 import anyio
@@ -17,7 +18,7 @@ from masqmail.delivery.meter import Cost, Meter
 from masqmail.delivery.reckoning import Reckoning, SessionEnd
 from masqmail.delivery.wire import Wire
 from masqmail.mail.outcome import Culprit
-from masqmail.net.errors import NetError
+from masqmail.net.errors import NetError, TlsFailure
 from masqmail.net.session import TlsMode, keep_session, open_stream, protect
 from masqmail.net.stream import Stream
 from masqmail.net.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper, open_wrapped
@@ -52,7 +53,7 @@ async def send_turned(stream: Stream, name: str, options: Options, feed: Feed, m
     return await _TurnedSession(stream, name, options, feed, memory).run()
 
 
-class _Session:
+class _Session(ABC):
     """One connection: who does what when. What comes of it is for the `Reckoning`."""
 
     def __init__(self, name: str, options: Options, feed: Feed, memory: Memory) -> None:
@@ -70,14 +71,15 @@ class _Session:
     async def run(self) -> SessionEnd:
         return self._report(await self._run())
 
+    @abstractmethod
     async def _connect(self) -> tuple[Stream, socket.socket | None]:
         """The connection, and its socket to be asked. Raises `NetError`."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _protect(self, stream: Stream) -> None:
         """Starts TLS. Raises `TlsFailure`."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _keep_session(self, stream: Stream) -> None:
         """Keeps what TLS can use again for the next connection."""
 
@@ -252,3 +254,9 @@ class _TurnedSession(_Session):
 
     async def _connect(self) -> tuple[Stream, socket.socket | None]:
         return self._stream, self._stream.sock
+
+    async def _protect(self, stream: Stream) -> None:
+        raise TlsFailure("TLS cannot begin on a line that was turned")
+
+    async def _keep_session(self, stream: Stream) -> None:
+        """It was the other side's."""

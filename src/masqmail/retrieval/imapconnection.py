@@ -16,14 +16,14 @@ from anyio.lowlevel import checkpoint
 
 from masqmail.mail.outcome import Culprit
 from masqmail.net.errors import NetError
-from masqmail.net.session import TlsMemory, TlsMode, keep_session, open_stream, protect
+from masqmail.net.session import TlsMemory, TlsMode, keep_session, protect
 from masqmail.net.stream import Stream
-from masqmail.net.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper, open_wrapped
+from masqmail.net.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper
 from masqmail.proto.errors import PeerError
 from masqmail.retrieval.account import Account, FetchFailure
 from masqmail.retrieval.imapplan import Refusal
 from masqmail.retrieval.imapwire import Wire
-from masqmail.system import events
+from masqmail.retrieval.reach import reach, with_last_words
 from masqmail.system.clock import Clock
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Connection:
     async def open(cls, account: Account, memory: TlsMemory, clock: Clock) -> "Connection":
         """Connects and logs in. Raises `FetchFailure`, with the last words of a wrapper if there are any."""
         make_session = _load()
-        stream, wrapper = await _open(account, memory)
+        stream, wrapper = await reach(account, memory)
         connection = cls(account, memory, clock, stream)
         connection.wrapper = wrapper
         failure: FetchFailure | None = None
@@ -85,8 +85,7 @@ class Connection:
         finally:
             if not hasattr(connection, "session") or failure is not None:
                 await connection.cut_off()
-        verdict = wrapper.verdict if wrapper else ""
-        raise FetchFailure("; ".join(filter(None, (failure.reason, verdict))), failure.culprit) from failure
+        raise with_last_words(failure, wrapper) from failure
 
     async def do(self, work: Callable[[], Found]) -> Found:
         """Does work of the session in a thread. Raises `Refusal`, `Lost` or `FetchFailure`."""
@@ -195,20 +194,6 @@ def _load() -> "Callable[[Wire, Account], Session]":
         what = "IMAP needs the Python library IMAPClient, which is not installed"
         raise FetchFailure(f"{what}: pip install 'masqmail[imap]'", Culprit.LOCAL) from error
     return Session
-
-
-async def _open(account: Account, memory: TlsMemory) -> tuple[Stream, Wrapper | None]:
-    def note_complaint(program: str, line: str) -> None:
-        events.emit(events.PROGRAM_SAID, program=program, next_hop=str(account.server), line=line)
-
-    try:
-        if account.wrapper:
-            stream, _, wrapper = await open_wrapped(account.wrapper, note_complaint)
-            return stream, wrapper
-        stream, _ = await open_stream(account.server, account, memory)
-        return stream, None
-    except NetError as error:
-        raise FetchFailure(error.reason, error.culprit) from error
 
 
 def _tidy(error: Exception) -> str:

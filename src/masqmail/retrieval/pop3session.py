@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import cast
 
 from masqmail.net.errors import ConnectionLost, NetError, StreamTimeout
-from masqmail.net.session import TlsMemory, TlsMode, keep_session, open_stream, protect
+from masqmail.net.session import TlsMemory, TlsMode, keep_session, protect
 from masqmail.net.stream import Stream
-from masqmail.net.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper, open_wrapped
 from masqmail.proto.errors import PeerError
 from masqmail.proto.pop3.client import Client
 from masqmail.proto.pop3.session import ClientOptions, Ended, Event, Phase, Quitted, Stls, TlsWanted
 from masqmail.proto.pop3.transaction import Answer, Command, Counted, Done, Refused
+from masqmail.retrieval import reach
 from masqmail.retrieval.account import Account, FetchFailure
 from masqmail.settings import HostPort
 from masqmail.system import events
@@ -58,42 +58,13 @@ async def log_in(account: Account, memory: TlsMemory) -> Visit | None:
 
 @asynccontextmanager
 async def logged_in(account: Account, memory: TlsMemory, *, pipelining: bool = True) -> AsyncIterator["Session"]:
-    """A session with the server of an account, ready for commands. Who has it says `quit`; else it is cut off.
+    """A session that is ready for commands, see `reach.logged_in`. Raises `FetchFailure`."""
 
-    Raises `FetchFailure`, with the last words of a wrapper if there are any.
-    """
-    session: Session | None = None
-    wrapper: Wrapper | None = None
-    failure: FetchFailure | None = None
-    try:
-        stream, wrapper = await _open(account, memory)
-        session = Session(account, memory, stream, pipelining=pipelining)
-        await session.log_in()
+    def make_session(stream: Stream) -> Session:
+        return Session(account, memory, stream, pipelining=pipelining)
+
+    async with reach.logged_in(account, memory, make_session) as session:
         yield session
-    except FetchFailure as error:
-        failure = error
-    finally:
-        if session is not None:
-            session.cut_off()
-        if wrapper is not None:
-            await wrapper.end(PEACE_SECONDS if session and session.has_quit else LOSS_SECONDS)
-    if failure is not None:
-        verdict = wrapper.verdict if wrapper else ""
-        raise type(failure)("; ".join(filter(None, (failure.reason, verdict))), failure.culprit) from failure
-
-
-async def _open(account: Account, memory: TlsMemory) -> tuple[Stream, Wrapper | None]:
-    def note_complaint(program: str, line: str) -> None:
-        events.emit(events.PROGRAM_SAID, program=program, next_hop=str(account.server), line=line)
-
-    try:
-        if account.wrapper:
-            stream, _, wrapper = await open_wrapped(account.wrapper, note_complaint)
-            return stream, wrapper
-        stream, _ = await open_stream(account.server, account, memory)
-        return stream, None
-    except NetError as error:
-        raise FetchFailure(error.reason, error.culprit) from error
 
 
 class Session:
@@ -103,7 +74,7 @@ class Session:
     """
 
     def __init__(self, account: Account, memory: TlsMemory, stream: Stream, *, pipelining: bool = True) -> None:
-        self.has_quit = False  # and QUIT was answered
+        self.is_over = False  # and QUIT was answered
         self.is_broken = False  # nothing more can be said
         self.server = account.server
         self._account = account
@@ -184,7 +155,7 @@ class Session:
                     is_ok = isinstance(event, Quitted) and event.is_ok
             await keep_session(self._stream, self.server, self._account, self._memory)
             await self._stream.aclose()
-            self.has_quit = True
+            self.is_over = True
         except (NetError, FetchFailure):
             return is_ok
         return is_ok

@@ -12,13 +12,13 @@ from masqmail.mail.outcome import Culprit
 from masqmail.mail.status import Status
 from masqmail.net.dns import to_ascii
 from masqmail.net.errors import ConnectionLost, NameFailure, NetError, StreamTimeout
-from masqmail.net.session import TlsMemory, TlsMode, keep_session, open_stream, protect
+from masqmail.net.session import TlsMemory, TlsMode, keep_session, protect
 from masqmail.net.stream import Stream
-from masqmail.net.wrapper import LOSS_SECONDS, PEACE_SECONDS, Wrapper, open_wrapped
 from masqmail.proto.errors import PeerError
 from masqmail.proto.sasl import CLIENT_MECHANISMS, TOKEN_MECHANISMS
 from masqmail.proto.smtp.client import Client
 from masqmail.proto.smtp.clientsession import REPLY_TIMES, Answered, ClientOptions, Ended, Phase, StartTls, TlsWanted
+from masqmail.retrieval import reach
 from masqmail.retrieval.account import Account, FetchFailure
 from masqmail.system import events
 
@@ -35,43 +35,16 @@ _PASSWORD_MECHANISMS = tuple(name for name in CLIENT_MECHANISMS if name not in T
 
 @asynccontextmanager
 async def logged_in(account: Account, memory: TlsMemory, helo_name: str) -> AsyncIterator["Session"]:
-    """A session with the server of an account, ready for questions. Who has it says `quit`; else it is cut off.
+    """A session that is ready for questions, see `reach.logged_in`. Raises `FetchFailure`.
 
-    Without a `helo_name` we go by our address. Raises `FetchFailure`, with the last words of a wrapper if there are
-    any.
+    Without a `helo_name` we go by our address.
     """
-    session: Session | None = None
-    wrapper: Wrapper | None = None
-    failure: FetchFailure | None = None
-    try:
-        stream, wrapper = await _open(account, memory)
-        session = Session(account, memory, helo_name, stream)
-        await session.log_in()
+
+    def make_session(stream: Stream) -> Session:
+        return Session(account, memory, helo_name, stream)
+
+    async with reach.logged_in(account, memory, make_session) as session:
         yield session
-    except FetchFailure as error:
-        failure = error
-    finally:
-        if session is not None:
-            session.cut_off()
-        if wrapper is not None:
-            await wrapper.end(PEACE_SECONDS if session is not None and session.is_over else LOSS_SECONDS)
-    if failure is not None:
-        verdict = wrapper.verdict if wrapper else ""
-        raise FetchFailure("; ".join(filter(None, (failure.reason, verdict))), failure.culprit) from failure
-
-
-async def _open(account: Account, memory: TlsMemory) -> tuple[Stream, Wrapper | None]:
-    def note_complaint(program: str, line: str) -> None:
-        events.emit(events.PROGRAM_SAID, program=program, next_hop=str(account.server), line=line)
-
-    try:
-        if account.wrapper:
-            stream, _, wrapper = await open_wrapped(account.wrapper, note_complaint)
-            return stream, wrapper
-        stream, _ = await open_stream(account.server, account, memory)
-        return stream, None
-    except NetError as error:
-        raise FetchFailure(error.reason, error.culprit) from error
 
 
 class Session:
