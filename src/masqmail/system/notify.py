@@ -1,17 +1,15 @@
-"""Talking to systemd: sd_notify(3) and socket activation (sd_listen_fds(3)). Nothing happens without it."""
+"""Talking to systemd: sd_notify(3). Nothing happens without it."""
 
 import os
 import socket
 import time
-from collections.abc import MutableMapping
-
-_FIRST_FD = 3  # SD_LISTEN_FDS_START
+from collections.abc import Mapping
 
 
 class Notifier:
     """Tells the service manager how we are. A message that cannot be sent is dropped: nobody depends on it."""
 
-    def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         #: How often to call `watchdog` (half the time that is allowed); None when nobody waits for it.
@@ -28,10 +26,6 @@ class Notifier:
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
-    def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
-        self._send("STATUS=" + " ".join(text.split()))
-
     def watchdog(self) -> None:
         """A sign of life."""
         self._send("WATCHDOG=1")
@@ -47,23 +41,7 @@ class Notifier:
             pass
 
 
-def listen_sockets(environment: MutableMapping[str, str] = os.environ) -> dict[str, list[socket.socket]]:
-    """The sockets that the service manager opened for us, by their FileDescriptorName; takes them once."""
-    pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
-    names = environment.pop("LISTEN_FDNAMES", "").split(":")
-    sockets: dict[str, list[socket.socket]] = {}
-    if pid != str(os.getpid()) or not count.isdecimal():
-        return sockets
-    for index in range(int(count)):
-        sock = socket.socket(fileno=_FIRST_FD + index)
-        sock.setblocking(False)
-        sock.set_inheritable(False)
-        name = names[index] if index < len(names) and names[index] else "unknown"
-        sockets.setdefault(name, []).append(sock)
-    return sockets
-
-
-def _watchdog_seconds(environment: MutableMapping[str, str]) -> float | None:
+def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
     usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if not usec.isdecimal() or pid not in ("", str(os.getpid())):
         return None
