@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from masqmail.config.checkfetch import advise_on_fetch, is_loopback
+from masqmail.config.checkodmr import advise_on_odmr
 from masqmail.config.checkprograms import advise_on_programs
 from masqmail.config.faults import Fault, Faults, key_text, quote
 from masqmail.config.fetch import FetchSection
@@ -38,6 +39,7 @@ def examine(configuration: Configuration, surroundings: Surroundings) -> Finding
         _examine_files(("routes", route.name), route, faults, advice)
     for account in configuration.fetch.values():
         _examine_files(("fetch", account.name), account, faults, advice)
+    advise_on_odmr(configuration, advice)
     advise_on_fetch(configuration, advice)
     advise_on_programs(configuration, advice)
     _examine_templates(configuration, faults)

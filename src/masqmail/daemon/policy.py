@@ -30,11 +30,11 @@ from masqmail.reception.policy import KeepsNothing, Session, local_origin, netwo
 from masqmail.routing.pattern import EVERYTHING, first_match
 from masqmail.spool.intake import Origin
 from masqmail.system.accounts import Accounts
+from masqmail.system.userfile import read_users
 
 SENDER_NOT_ALLOWED = Status(550, "5.7.1", "You may not relay under this sender address")
 NOT_YOUR_ADDRESS = Status(550, "5.7.1", "You may not use this sender address: only trusted_users of [submission] may")
 
-MAX_USERS_BYTES = 1 << 20
 MAX_SUBMITTED_RECIPIENTS = 100_000
 
 #: Of so many clients, senders and sessions a policy remembers what it decided.
@@ -223,16 +223,9 @@ def _is_loopback(session: Session) -> bool:
 
 def _authenticate(users: Path | None, credentials: Credentials) -> str | None:
     """Looks a login up; takes as long for a user that there is not."""
-    known = _read_users(users).get(credentials.username) if users else None
+    known = read_users(users).get(credentials.username) if users else None
     is_right = verify_password(known or _nobody(), credentials.password.reveal())
     return credentials.username if known and is_right else None
-
-
-def _read_users(users: Path) -> dict[str, str]:
-    with users.open("rb") as file:
-        lines = file.read(MAX_USERS_BYTES).decode("utf-8", "replace").splitlines()
-    pairs = (line.partition(":") for line in lines if ":" in line and not line.startswith("#"))
-    return {name.strip(): password_hash.strip() for name, _, password_hash in pairs}
 
 
 @cache
