@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.agent import ParentAgent, ThreadAgent
-from masqmail.daemon.parent_payload import decode_job, encode_outcome
+from masqmail.daemon.parent import wire
+from masqmail.daemon.parent.payload import decode_job, encode_outcome
 from masqmail.delivery.forward import Forward
 from masqmail.delivery.job import Content, LocalMethod
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover

@@ -21,11 +21,12 @@ def test_the_parent_loads_only_what_it_does_all_day() -> None:
         "masqmail.cli.serve",
         "masqmail.daemon",
         "masqmail.daemon.parent",
-        "masqmail.daemon.parent_loop",
-        "masqmail.daemon.parent_open",
-        "masqmail.daemon.parent_pool",
-        "masqmail.daemon.parent_settings",
-        "masqmail.daemon.parent_wire",
+        "masqmail.daemon.parent.loop",
+        "masqmail.daemon.parent.opening",
+        "masqmail.daemon.parent.pool",
+        "masqmail.daemon.parent.settings",
+        "masqmail.daemon.parent.start",
+        "masqmail.daemon.parent.wire",
         "masqmail.daemon.serve",
     }
     assert not loaded & {
@@ -50,7 +51,7 @@ def test_the_daemon_loads_nothing_for_what_most_hosts_never_do() -> None:
     reports = {"email.header", "email.message", "masqmail.mail.words_en"}
     commands = {"argparse", "gettext", "http.client", "masqmail.cli.run", "masqmail.cli.client"}
     archives = {"zipfile", "importlib.resources", "tempfile", "shutil"}
-    fetching = {"masqmail.daemon.fetching", "masqmail.daemon.fetchaccounts", "masqmail.retrieval.pop3session"}
+    fetching = {"masqmail.daemon.fetch.fetcher", "masqmail.daemon.fetch.accounts", "masqmail.retrieval.pop3session"}
     others = {"encodings.idna", "multiprocessing", "logging.config", "importlib.metadata", "difflib"}
     assert not loaded & (direct_delivery | reports | commands | archives | fetching | others)
 

@@ -9,13 +9,13 @@ from typing import Any
 import anyio
 
 from masqmail.config.fetch import FetchProtocol, FetchSection
-from masqmail.daemon.fetchaccounts import Secrets
-from masqmail.daemon.fetchinbox import FetchInbox
-from masqmail.daemon.fetching import Fetcher
-from masqmail.daemon.fetchnotices import FetchNotices
-from masqmail.daemon.fetchreplies import FetchReplies, Orders
-from masqmail.daemon.fetchtools import Tools
-from masqmail.daemon.fetchvisit import Visitor
+from masqmail.daemon.fetch.accounts import Secrets
+from masqmail.daemon.fetch.fetcher import Fetcher
+from masqmail.daemon.fetch.inbox import FetchInbox
+from masqmail.daemon.fetch.notices import FetchNotices
+from masqmail.daemon.fetch.replies import FetchReplies, Orders
+from masqmail.daemon.fetch.tools import Tools
+from masqmail.daemon.fetch.visit import Visitor
 from masqmail.daemon.secrets import SecretSource
 from masqmail.mail.outcome import Culprit
 from masqmail.proto.sasl import Secret

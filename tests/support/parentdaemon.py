@@ -1,4 +1,4 @@
-"""A program that starts the privileged parent with a daemon that plays one scene, for `tests/daemon/test_parent.py`.
+"""Starts the privileged parent with a daemon that plays one scene, for `tests/daemon/parent/test_start.py`.
 
 Run as root: `python parentdaemon.py DIRECTORY SCENE`. The accounts are invented (`ACCOUNTS`), so nothing of the
 system's is touched. A scene prints one JSON document.
@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from masqmail.daemon import parent_wire as wire
 from masqmail.daemon.agent import ParentAgent
-from masqmail.daemon.parent import run_as_root
-from masqmail.daemon.parent_payload import decode_outcome, encode_job
-from masqmail.daemon.parent_settings import ParentSettings
+from masqmail.daemon.parent import wire
+from masqmail.daemon.parent.payload import decode_outcome, encode_job
+from masqmail.daemon.parent.settings import ParentSettings
+from masqmail.daemon.parent.start import run_as_root
 from masqmail.delivery.job import Content, LocalJob
 from masqmail.mail.outcome import Outcome
 from masqmail.settings import HostPort

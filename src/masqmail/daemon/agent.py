@@ -15,8 +15,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from masqmail.daemon import parent_wire as wire
-from masqmail.daemon.parent_payload import decode_result, encode_job
+from masqmail.daemon.parent import wire
+from masqmail.daemon.parent.payload import decode_result, encode_job
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.forward import LOOK_SECONDS, Forward
 from masqmail.delivery.job import Content, LocalJob

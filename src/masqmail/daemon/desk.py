@@ -12,7 +12,7 @@ from logging import ERROR
 from typing import Protocol
 
 from masqmail.daemon.directory import Directory
-from masqmail.daemon.fetchreports import held_reason
+from masqmail.daemon.fetch.reports import held_reason
 from masqmail.daemon.forwarding import Forwarded, forwarded
 from masqmail.daemon.reports import Reporter
 from masqmail.daemon.subject import Subject

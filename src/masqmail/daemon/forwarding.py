@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from masqmail.daemon.directory import Directory, Marks
-from masqmail.daemon.fetchreports import held
+from masqmail.daemon.fetch.reports import held
 from masqmail.daemon.reports import Reporter
 from masqmail.daemon.subject import Subject
 from masqmail.mail.address import parse_mailbox

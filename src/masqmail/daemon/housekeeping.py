@@ -7,7 +7,7 @@ from logging import ERROR, WARNING
 import anyio
 
 from masqmail.daemon.desk import Desk
-from masqmail.daemon.fetchgone import GoneAccounts
+from masqmail.daemon.fetch.gone import GoneAccounts
 from masqmail.daemon.pauses import Pause, Pauses
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.mail.wording import Letter, Wording

@@ -25,7 +25,7 @@ from masqmail.spool.api import Spool
 from masqmail.system.clock import Clock
 
 if TYPE_CHECKING:
-    from masqmail.daemon.fetching import Fetcher
+    from masqmail.daemon.fetch.fetcher import Fetcher
 
 #: How often the progress of a flush is told.
 PROGRESS_SECONDS = 0.25

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import anyio
 
 from masqmail.config.fetch import FetchSection
-from masqmail.daemon.fetchaccounts import account_of, source_of
+from masqmail.daemon.fetch.accounts import account_of, source_of
 from masqmail.daemon.secrets import SecretSource
 from masqmail.delivery.connect import Memory, Options
 from masqmail.mail.outcome import Culprit

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from logging import ERROR, INFO, WARNING
 
-from masqmail.daemon import fetchreports
 from masqmail.daemon.directory import Directory, Marks
+from masqmail.daemon.fetch.reports import filled
 from masqmail.daemon.reportcap import MAX_TO_ALL, MAX_TO_ONE, HeldReports, ReportCap
 from masqmail.daemon.subject import Subject
 from masqmail.daemon.texts import Texts
@@ -94,7 +94,7 @@ class Reporter:
 
     def about_fetched(self, letter: Letter, subject: Subject, about: Sequence[ReportedRecipient]) -> NewMessage:
         """One of the letters on fetched mail, to the postmaster. Of too many the rest is held."""
-        made = self.notice(fetchreports.filled(letter, subject, about, self.texts.words))
+        made = self.notice(filled(letter, subject, about, self.texts.words))
         if not _reaches_somebody(made):
             return made
         to = str(self._directory.rules.local.qualify(_POSTMASTER))
@@ -105,8 +105,8 @@ class Reporter:
         lines = [f"  {address}: {count}" for address, count in held.named.items()]
         if (others := held.count - sum(held.named.values())) > 0:
             lines.append(f"  ...: {others}")
-        filled = {"each": MAX_TO_ONE, "all": MAX_TO_ALL, "count": held.count, "list": "\n".join(lines)}
-        return self.texts.words.reports_held.filled(**filled)
+        values = {"each": MAX_TO_ONE, "all": MAX_TO_ALL, "count": held.count, "list": "\n".join(lines)}
+        return self.texts.words.reports_held.filled(**values)
 
     def notice(self, letter: Letter, to: Mailbox = _POSTMASTER, reply_to: Mailbox | None = None) -> NewMessage:
         """A letter to the postmaster, or somebody else of this host, about the system itself."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from logging import WARNING
 
 from masqmail.daemon.directory import LOCAL_CLASS, UNMARKED, Directory, Key, Marks
-from masqmail.daemon.fetchreports import held
+from masqmail.daemon.fetch.reports import held
 from masqmail.daemon.reports import Reporter
 from masqmail.daemon.subject import Subject
 from masqmail.mail.address import Mailbox

@@ -6,8 +6,8 @@ Whatever this module imports stays in the parent's memory; the daemon's modules 
 import os
 from collections.abc import Callable
 
-from masqmail.daemon.parent import RunDaemon, report_stop, run_as_root
-from masqmail.daemon.parent_settings import ParentSettings
+from masqmail.daemon.parent.settings import ParentSettings
+from masqmail.daemon.parent.start import RunDaemon, report_stop, run_as_root
 
 TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class _Start:
             for name in LATE_MODULES + DIRECT_MODULES * is_direct:
                 import_module(name)
             if configuration.fetch:
-                from masqmail.daemon.fetchaccounts import load_modules
+                from masqmail.daemon.fetch.accounts import load_modules
 
                 load_modules(account.protocol for account in configuration.fetch.values())
         return lambda channel: run(configuration, self._load, channel)

@@ -8,8 +8,8 @@ import anyio
 
 from masqmail.config.fetch import FetchSection
 from masqmail.config.model import Configuration
-from masqmail.daemon.fetchaccounts import Secrets, account_of, make_retriever
-from masqmail.daemon.fetchwiring import multidrop_of
+from masqmail.daemon.fetch.accounts import Secrets, account_of, make_retriever
+from masqmail.daemon.fetch.wiring import multidrop_of
 from masqmail.daemon.secrets import SecretError, read_secret
 from masqmail.daemon.transport import Transports
 from masqmail.delivery.job import Transaction

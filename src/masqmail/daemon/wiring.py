@@ -67,7 +67,7 @@ from masqmail.system.events import MESSAGE_RECEIVED, SPOOL_BROKEN, SPOOL_RECOVER
 from masqmail.system.watch import Watcher
 
 if TYPE_CHECKING:
-    from masqmail.daemon.fetching import Fetcher
+    from masqmail.daemon.fetch.fetcher import Fetcher
 
 #: How long running transactions may take when the program is told to stop.
 GRACE_SECONDS = 10.0
@@ -324,7 +324,7 @@ class Daemon:
 def _load_fetching() -> "Callable[[Daemon, TaskGroup], Awaitable[Fetcher]]":
     """What makes a `Fetcher`. Raises `ValueError` where the program's files are out of the daemon's reach by now."""
     try:
-        from masqmail.daemon.fetchwiring import make_fetcher
+        from masqmail.daemon.fetch.wiring import make_fetcher
     except ImportError as error:
         raise ValueError(f"the first account of [fetch] needs a new start of the daemon ({error})") from error
     return make_fetcher

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from masqmail.daemon import fetchstanding, fetchuids
-from masqmail.daemon.fetchgone import GONE_AFTER, SLICE, GoneAccounts
+from masqmail.daemon.fetch import standing, uids
+from masqmail.daemon.fetch.gone import GONE_AFTER, SLICE, GoneAccounts
 from masqmail.spool.api import FetchFate, FetchMark, Uid
 from masqmail.spool.memory import MemorySpool
 from masqmail.system.clock import FakeClock
@@ -47,14 +47,14 @@ async def test_an_account_that_is_gone_for_long_is_forgotten_and_no_other() -> N
     for name in ("isp", "other"):
         await house.mark(name, SLICE + 1)
     await house.live(DAY, "isp", "other")
-    await house.spool.remember(fetchuids.MEMORY + "isp", "[1, 2]")
-    await house.spool.remember(fetchstanding.MEMORY + "isp", "{}")
+    await house.spool.remember(uids.MEMORY + "isp", "[1, 2]")
+    await house.spool.remember(standing.MEMORY + "isp", "{}")
     await house.live(GONE_AFTER - HOUR, "other")
     assert await house.marks("isp") == SLICE + 1
     await house.live(HOUR, "other")
     assert (await house.marks("isp"), await house.marks("other")) == (0, SLICE + 1)
-    assert not await house.spool.recall(fetchuids.MEMORY + "isp"), "a list of old UIDs counts again"
-    assert await fetchstanding.recall(house.spool, "isp", 0.0) == fetchstanding.Standing()
+    assert not await house.spool.recall(uids.MEMORY + "isp"), "a list of old UIDs counts again"
+    assert await standing.recall(house.spool, "isp", 0.0) == standing.Standing()
 
 
 async def test_an_account_that_comes_back_in_time_goes_on_as_before() -> None:

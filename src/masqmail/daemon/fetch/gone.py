@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from masqmail.daemon import fetchstanding, fetchuids
+from masqmail.daemon.fetch import standing, uids
 from masqmail.spool.api import Spool
 from masqmail.system.clock import Clock
 from masqmail.system.events import ACCOUNT_FORGOTTEN, emit
@@ -51,9 +51,9 @@ class GoneAccounts:
         self._seen, self._looked_at = accounts, boottime
 
     async def _forget(self, account: str) -> None:
-        uids = list(await self._spool.fetch_marks(account))
-        for start in range(0, len(uids), SLICE):
-            await self._spool.forget_fetched(account, uids[start : start + SLICE])
-        for memory in (fetchstanding.MEMORY, fetchuids.MEMORY):
+        known = list(await self._spool.fetch_marks(account))
+        for start in range(0, len(known), SLICE):
+            await self._spool.forget_fetched(account, known[start : start + SLICE])
+        for memory in (standing.MEMORY, uids.MEMORY):
             await self._spool.remember(memory + account, "")
-        emit(ACCOUNT_FORGOTTEN, account=account, marks=len(uids))
+        emit(ACCOUNT_FORGOTTEN, account=account, marks=len(known))

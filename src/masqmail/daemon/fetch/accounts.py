@@ -22,7 +22,7 @@ RETRIEVERS: Mapping[FetchProtocol, tuple[str, str]] = {
 }
 
 #: What else is loaded when mail is first fetched, by all protocols and by some.
-LATE_MODULES = ("masqmail.daemon.fetchwiring", "scramp")
+LATE_MODULES = ("masqmail.daemon.fetch.wiring", "scramp")
 LATE_MODULES_OF: Mapping[FetchProtocol, tuple[str, ...]] = {FetchProtocol.IMAP: ("imapclient",)}
 
 #: What the words of `auth` are called by protocol machines; the others go by their own names.

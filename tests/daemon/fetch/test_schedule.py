@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from masqmail.config.fetch import Interval, Trigger
-from masqmail.daemon.fetchschedule import wait_after
+from masqmail.daemon.fetch.schedule import wait_after
 from masqmail.mail.outcome import Culprit
 
 HOUR = timedelta(hours=1)

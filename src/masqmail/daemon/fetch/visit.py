@@ -6,9 +6,9 @@ from logging import ERROR
 import anyio
 
 from masqmail.config.fetch import FetchSection
-from masqmail.daemon.fetchaccounts import Secrets, account_of
-from masqmail.daemon.fetchvigil import Vigil
-from masqmail.daemon.fetchwaits import within
+from masqmail.daemon.fetch.accounts import Secrets, account_of
+from masqmail.daemon.fetch.vigil import Vigil
+from masqmail.daemon.fetch.waits import within
 from masqmail.daemon.secrets import SecretError
 from masqmail.mail.outcome import Culprit
 from masqmail.proto.sasl import Secret

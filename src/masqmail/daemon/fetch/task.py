@@ -9,13 +9,13 @@ from functools import partial
 import anyio
 
 from masqmail.config.fetch import FetchSection, Trigger
-from masqmail.daemon.fetchinbox import FetchInbox
-from masqmail.daemon.fetchledger import NEVER, Ledger
-from masqmail.daemon.fetchrequest import End, Request, joined
-from masqmail.daemon.fetchstanding import Standing
-from masqmail.daemon.fetchtools import Tools
-from masqmail.daemon.fetchvisit import ConnectionDead, LinkNews
-from masqmail.daemon.fetchwaits import Wait, first_of, within
+from masqmail.daemon.fetch.inbox import FetchInbox
+from masqmail.daemon.fetch.ledger import NEVER, Ledger
+from masqmail.daemon.fetch.request import End, Request, joined
+from masqmail.daemon.fetch.standing import Standing
+from masqmail.daemon.fetch.tools import Tools
+from masqmail.daemon.fetch.visit import ConnectionDead, LinkNews
+from masqmail.daemon.fetch.waits import Wait, first_of, within
 from masqmail.mail.outcome import Culprit
 from masqmail.retrieval.account import Account, FetchFailure, Order, Retriever, Tally
 from masqmail.routing.link import LinkState, Verdict

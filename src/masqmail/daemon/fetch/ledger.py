@@ -7,10 +7,10 @@ from logging import WARNING
 import anyio
 
 from masqmail.config.fetch import FetchSection, Trigger
-from masqmail.daemon.fetchrequest import End, summary
-from masqmail.daemon.fetchschedule import wait_after
-from masqmail.daemon.fetchstanding import Standing, recall, remember
-from masqmail.daemon.fetchtools import Tools
+from masqmail.daemon.fetch.request import End, summary
+from masqmail.daemon.fetch.schedule import wait_after
+from masqmail.daemon.fetch.standing import Standing, recall, remember
+from masqmail.daemon.fetch.tools import Tools
 from masqmail.mail.outcome import Culprit
 from masqmail.retrieval.account import FetchFailure, Order, Tally
 from masqmail.system.events import FETCH_FAILED, MAIL_FETCHED, emit

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masqmail.daemon.fetchparcel import AccountTerms, FetchParcel
+from masqmail.daemon.fetch.parcel import AccountTerms, FetchParcel
 from masqmail.mail.address import Mailbox
 from masqmail.mail.header import split_fields
 from masqmail.mail.status import MAIL_LOOP, STORAGE_FULL

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from masqmail.daemon.fetchinbox import FetchInbox
+from masqmail.daemon.fetch.inbox import FetchInbox
 from masqmail.mail.status import STORAGE_FULL, Status
 from masqmail.retrieval.account import Found, Parcel
 from masqmail.spool.api import FetchFate, FetchMark, SpoolFull, Uid

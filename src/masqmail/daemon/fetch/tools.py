@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import anyio
 
 from masqmail.config.fetch import FetchProtocol, FetchSection
-from masqmail.daemon.fetchinbox import FetchInbox
-from masqmail.daemon.fetchstanding import Standing
-from masqmail.daemon.fetchvisit import Visitor
+from masqmail.daemon.fetch.inbox import FetchInbox
+from masqmail.daemon.fetch.standing import Standing
+from masqmail.daemon.fetch.visit import Visitor
 from masqmail.retrieval.account import Retriever
 from masqmail.routing.link import Verdict
 from masqmail.spool.api import Spool

@@ -2,7 +2,7 @@
 
 A request is a number, a verb and a payload, with file descriptors beside it; a reply is the request's number
 and a payload. The daemon is not trusted: whatever it sends is read here or refused with `WireError`, and every
-part has a bound. Jobs and outcomes, which only some packets carry, are in `parent_payload`.
+part has a bound. Jobs and outcomes, which only some packets carry, are in `payload`.
 """
 
 import struct

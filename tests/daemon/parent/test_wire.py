@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masqmail.daemon import parent_wire as wire
-from masqmail.daemon.parent_payload import decode_job, decode_outcome, encode_job, encode_outcome
+from masqmail.daemon.parent import wire
+from masqmail.daemon.parent.payload import decode_job, decode_outcome, encode_job, encode_outcome
 from masqmail.delivery.job import LocalJob
 from masqmail.delivery.variables import Variables
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome

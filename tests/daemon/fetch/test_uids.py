@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.daemon.fetchuids import MAX_LIST_BYTES, SLICE, ImportedUids
+from masqmail.daemon.fetch.uids import MAX_LIST_BYTES, SLICE, ImportedUids
 from masqmail.mail.outcome import Culprit
 from masqmail.retrieval.account import FetchFailure
 from masqmail.spool.api import FetchFate, FetchMark, Uid

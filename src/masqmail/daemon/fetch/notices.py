@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from masqmail.config.fetch import FetchSection
 from masqmail.daemon.desk import Desk
-from masqmail.daemon.fetchreplies import FetchReplies
-from masqmail.daemon.fetchstanding import Standing
+from masqmail.daemon.fetch.replies import FetchReplies
+from masqmail.daemon.fetch.standing import Standing
 from masqmail.daemon.reports import Reporter
 from masqmail.mail.address import Mailbox
 from masqmail.mail.dsntext import one_line

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from masqmail.daemon import parent_wire as wire
-from masqmail.daemon.parent_open import open_listeners, open_secret
-from masqmail.daemon.parent_pool import WorkerPool
-from masqmail.daemon.parent_settings import ParentSettings, read_in_child
+from masqmail.daemon.parent import wire
+from masqmail.daemon.parent.opening import open_listeners, open_secret
+from masqmail.daemon.parent.pool import WorkerPool
+from masqmail.daemon.parent.settings import ParentSettings, read_in_child
 
 TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Parent:
         events.emit(getattr(events, event), level=ERROR, reason=reason)
 
     def _start_worker(self, request: wire.Request, descriptors: Sequence[int]) -> None:
-        from masqmail.daemon.parent_worker import local_settings, work  # many hosts never deliver to a mailbox
+        from masqmail.daemon.parent.worker import local_settings, work  # many hosts never deliver to a mailbox
 
         settings = self._settings
         carry_out = partial(
@@ -175,7 +175,7 @@ class Parent:
             self._put_off(number, "the delivery was cut off")
 
     def _put_off(self, number: int, reason: str) -> None:
-        from masqmail.daemon.parent_payload import encode_outcome
+        from masqmail.daemon.parent.payload import encode_outcome
         from masqmail.delivery.local import local_error
 
         self._reply(number, encode_outcome(local_error(reason)))

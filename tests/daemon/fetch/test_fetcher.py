@@ -7,7 +7,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from masqmail.daemon.fetchtask import MAX_VAIN
+from masqmail.daemon.fetch.task import MAX_VAIN
 from masqmail.daemon.secrets import SecretError
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.envelope import Envelope, Recipient

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from masqmail.config.fetch import FetchMechanism, FetchProtocol, FetchSection
-from masqmail.daemon.fetchaccounts import (
+from masqmail.daemon.fetch.accounts import (
     RETRIEVERS,
     Secrets,
     account_of,
@@ -150,11 +150,11 @@ def test_every_protocol_has_somebody_who_speaks_it() -> None:
 def test_all_that_fetching_needs_can_be_loaded_before_root_is_given_up() -> None:
     script = (
         "import sys; from masqmail.config.fetch import FetchProtocol as P;"
-        "from masqmail.daemon.fetchaccounts import load_modules; load_modules([P.POP3]); print(*sys.modules)"
+        "from masqmail.daemon.fetch.accounts import load_modules; load_modules([P.POP3]); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert {"masqmail.daemon.fetching", "masqmail.daemon.fetchparcel", "masqmail.retrieval.pop3"} <= loaded
+    assert {"masqmail.daemon.fetch.fetcher", "masqmail.daemon.fetch.parcel", "masqmail.retrieval.pop3"} <= loaded
     assert "masqmail.retrieval.imap" not in loaded
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from masqmail.daemon.fetchvigil import PULSE_SECONDS, SETTLE_SECONDS, SILENCE_SECONDS, Vigil
+from masqmail.daemon.fetch.vigil import PULSE_SECONDS, SETTLE_SECONDS, SILENCE_SECONDS, Vigil
 from masqmail.system.clock import FakeClock
 
 

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import NoReturn
 
 from masqmail.daemon.identity import become
-from masqmail.daemon.parent_payload import decode_job, encode_result
-from masqmail.daemon.parent_settings import ParentSettings
-from masqmail.daemon.parent_wire import WireError
+from masqmail.daemon.parent.payload import decode_job, encode_result
+from masqmail.daemon.parent.settings import ParentSettings
+from masqmail.daemon.parent.wire import WireError
 from masqmail.delivery.files import NotUsable, write_all
 from masqmail.delivery.forward import LOOK_SECONDS, Forward, names
 from masqmail.delivery.job import LocalJob, LocalMethod, Mailstore

@@ -1,6 +1,6 @@
 """Fetches mail from the accounts of [fetch]: one task for each, so that none waits for another's server.
 
-`fetchtask` decides when, by what `fetchledger` knows, `fetchvisit` does it, `fetchinbox` is where mail goes. Nothing
+`task` decides when, by what `ledger` knows, `visit` does it, `inbox` is where mail goes. Nothing
 of this is in memory while no account is configured.
 """
 
@@ -11,11 +11,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from masqmail.config.fetch import FetchSection
-from masqmail.daemon.fetchinbox import FetchInbox
-from masqmail.daemon.fetchrequest import Request, joined, summary
-from masqmail.daemon.fetchtask import AccountTask
-from masqmail.daemon.fetchtools import Tools
-from masqmail.daemon.fetchwaits import first_of, within
+from masqmail.daemon.fetch.inbox import FetchInbox
+from masqmail.daemon.fetch.request import Request, joined, summary
+from masqmail.daemon.fetch.task import AccountTask
+from masqmail.daemon.fetch.tools import Tools
+from masqmail.daemon.fetch.waits import first_of, within
 from masqmail.daemon.http import HttpError
 from masqmail.daemon.views import Document, instant
 from masqmail.mail.size import in_words

@@ -2,7 +2,7 @@
 
 import pytest
 
-from masqmail.daemon.fetchrequest import End, summary
+from masqmail.daemon.fetch.request import End, summary
 from masqmail.retrieval.account import Tally
 
 

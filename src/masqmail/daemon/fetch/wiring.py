@@ -9,15 +9,15 @@ import anyio
 from anyio.abc import TaskGroup
 
 from masqmail.config.fetch import FetchProtocol, FetchSection
-from masqmail.daemon.fetchaccounts import Secrets, make_retriever
-from masqmail.daemon.fetchinbox import FetchInbox
-from masqmail.daemon.fetching import Fetcher
-from masqmail.daemon.fetchnotices import FetchNotices
-from masqmail.daemon.fetchparcel import AccountTerms, FetchParcel
-from masqmail.daemon.fetchreplies import FetchReplies, Orders
-from masqmail.daemon.fetchtools import Tools
-from masqmail.daemon.fetchuids import ImportedUids
-from masqmail.daemon.fetchvisit import Visitor
+from masqmail.daemon.fetch.accounts import Secrets, make_retriever
+from masqmail.daemon.fetch.fetcher import Fetcher
+from masqmail.daemon.fetch.inbox import FetchInbox
+from masqmail.daemon.fetch.notices import FetchNotices
+from masqmail.daemon.fetch.parcel import AccountTerms, FetchParcel
+from masqmail.daemon.fetch.replies import FetchReplies, Orders
+from masqmail.daemon.fetch.tools import Tools
+from masqmail.daemon.fetch.uids import ImportedUids
+from masqmail.daemon.fetch.visit import Visitor
 from masqmail.daemon.odmrclient import PROTOCOLS
 from masqmail.daemon.odmrclient import make_retriever as make_smtp_retriever
 from masqmail.mail.address import Mailbox

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.daemon.parent_payload import decode_result, encode_job, encode_result
-from masqmail.daemon.parent_wire import WireError
-from masqmail.daemon.parent_worker import carry_out, check_forward, check_source
+from masqmail.daemon.parent.payload import decode_result, encode_job, encode_result
+from masqmail.daemon.parent.wire import WireError
+from masqmail.daemon.parent.worker import carry_out, check_forward, check_source
 from masqmail.delivery.files import NotUsable
 from masqmail.delivery.forward import Forward
 from masqmail.delivery.job import LocalJob

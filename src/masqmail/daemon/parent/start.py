@@ -1,7 +1,7 @@
 """The privileged parent: the part of the program that stays root, and does next to nothing.
 
 It forks the daemon, which becomes `[host] user` for good, and then only hands on signals and answers requests
-(`parent_loop`). Each delivery is carried out in a process of its own (`parent_worker`). One thread, no event
+(`loop`). Each delivery is carried out in a process of its own (`worker`). One thread, no event
 loop, and the daemon is treated as if somebody had taken it over: `docs/explanation/security.md` says what it
 can and cannot do.
 """
@@ -13,8 +13,8 @@ import socket
 import sys
 from collections.abc import Callable
 
-from masqmail.daemon.parent_loop import Parent, wait_for
-from masqmail.daemon.parent_settings import ParentSettings, receive, send
+from masqmail.daemon.parent.loop import Parent, wait_for
+from masqmail.daemon.parent.settings import ParentSettings, receive, send
 
 TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:

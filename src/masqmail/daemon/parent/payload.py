@@ -1,4 +1,4 @@
-"""Jobs and outcomes as the daemon and its privileged parent write them to each other (`parent_wire`): JSON.
+"""Jobs and outcomes as the daemon and its privileged parent write them to each other (`wire`): JSON.
 
 The daemon is not trusted: what makes no sense is refused with `WireError`, and every text has a bound.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, assert_never
 
-from masqmail.daemon.parent_wire import MAX_REASON_CHARACTERS, WireError
+from masqmail.daemon.parent.wire import MAX_REASON_CHARACTERS, WireError
 from masqmail.delivery.forward import Forward
 from masqmail.delivery.job import LocalJob
 from masqmail.delivery.local import local_error

@@ -14,7 +14,7 @@ from logging import ERROR
 import anyio
 from anyio.abc import TaskGroup
 
-from masqmail.daemon.fetching import Fetcher
+from masqmail.daemon.fetch.fetcher import Fetcher
 from masqmail.mail.address import Mailbox
 from masqmail.retrieval.account import ordered_name
 from masqmail.routing.local import LocalDomains
