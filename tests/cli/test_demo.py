@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -80,6 +81,13 @@ class Terminal:
         return int(children[0])
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder with a short name: the paths of Unix sockets are bounded."""
+    with TemporaryDirectory(prefix="demo-") as folder:
+        yield Path(folder)
+
+
 @contextmanager
 def serving(temporary: Path, *arguments: str) -> Iterator[Terminal]:
     process = subprocess.Popen(
@@ -100,36 +108,36 @@ def serving(temporary: Path, *arguments: str) -> Iterator[Terminal]:
         process.communicate(timeout=30)
 
 
-def test_the_tour_ends_with_a_letter_that_arrived_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    done = subprocess.run(DEMO, env=surroundings(tmp_path), capture_output=True, text=True, timeout=60)
+def test_the_tour_ends_with_a_letter_that_arrived_and_leaves_nothing_behind(temporary: Path) -> None:
+    done = subprocess.run(DEMO, env=surroundings(temporary), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "No network out here" in done.stdout.partition("The provider has it")[2]
     assert "The queue is empty." in done.stdout
-    assert list(tmp_path.iterdir()) == []
-    assert processes_of(tmp_path) == []
+    assert list(temporary.iterdir()) == []
+    assert processes_of(temporary) == []
 
 
-def test_a_named_folder_may_hold_blanks_is_kept_and_can_be_used_again(tmp_path: Path) -> None:
-    folder = tmp_path / "my own demo"
+def test_a_named_folder_may_hold_blanks_is_kept_and_can_be_used_again(temporary: Path) -> None:
+    folder = temporary / "my own demo"
     command = [*DEMO, "--folder", str(folder)]
     for count in (1, 2):
         if count == 2:
             subprocess.run(
                 [*DEMO[:-1], "check", "--config", str(folder / "masqmail.toml")], capture_output=True, check=True
             )
-        done = subprocess.run(command, env=surroundings(tmp_path), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=surroundings(temporary), capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert len(list((folder / "arrived/new").iterdir())) == count
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_serve_says_to_type_makes_a_letter_arrive_and_a_signal_ends_everything(
-    tmp_path: Path, number: signal.Signals
+    temporary: Path, number: signal.Signals
 ) -> None:
-    with serving(tmp_path) as terminal:
+    with serving(temporary) as terminal:
         folder = terminal.folder
-        assert folder.parent == tmp_path
+        assert folder.parent == temporary
         output = terminal.type(*terminal.commands)
         assert "How are you?" in output
         terminal.read_until("arrived at the provider: from ")
@@ -143,15 +151,15 @@ def test_what_serve_says_to_type_makes_a_letter_arrive_and_a_signal_ends_everyth
     assert processes_of(folder) == []
 
 
-def test_a_signal_to_serve_alone_is_enough(tmp_path: Path) -> None:
-    with serving(tmp_path) as terminal:
+def test_a_signal_to_serve_alone_is_enough(temporary: Path) -> None:
+    with serving(temporary) as terminal:
         terminal.process.terminate()
         assert terminal.process.wait(timeout=30) == 0
         assert processes_of(terminal.folder) == []
 
 
-def test_serve_ends_with_the_daemons_last_words_when_that_dies(tmp_path: Path) -> None:
-    with serving(tmp_path) as terminal:
+def test_serve_ends_with_the_daemons_last_words_when_that_dies(temporary: Path) -> None:
+    with serving(temporary) as terminal:
         os.kill(terminal.daemon(), signal.SIGKILL)
         assert terminal.process.wait(timeout=30) == os.EX_UNAVAILABLE
         assert terminal.process.stderr
@@ -169,9 +177,9 @@ def wait_until_gone(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
-    with serving(tmp_path, "--folder", str(folder)) as terminal:
+def test_two_demos_do_not_share_a_folder(temporary: Path) -> None:
+    folder = temporary / "demo"
+    with serving(temporary, "--folder", str(folder)) as terminal:
         done = subprocess.run([*DEMO, "--folder", str(folder)], capture_output=True, text=True, timeout=60)
         assert done.returncode == os.EX_UNAVAILABLE
         assert "a demo is running in" in done.stderr

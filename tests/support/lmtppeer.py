@@ -90,7 +90,7 @@ def lmtp_peer(where: Path | int) -> Iterator[LmtpPeer]:
 
 def _visit(sock: socket.socket, commands: tuple[str, ...], size_bytes: int) -> Visit:
     if sock.family == socket.AF_INET:
-        return Visit(_tcp_owner(sock.getpeername()[1]), -1, (), -1, commands, size_bytes)
+        return Visit(_tcp_owner(sock.getpeername()[1], sock.getsockname()[1]), -1, (), -1, commands, size_bytes)
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     status = Path(f"/proc/{pid}/status").read_text()
     groups = tuple(map(int, _field(status, "Groups").split()))
@@ -103,10 +103,10 @@ def _field(status: str, name: str) -> str:
     return match[1]
 
 
-def _tcp_owner(port: int) -> int:
-    """Whose socket it is that is bound to a local port, as an ident server would tell it."""
+def _tcp_owner(port: int, remote_port: int) -> int:
+    """Whose connection it is from one local port to another, as an ident server would tell it."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         words = line.split()
-        if int(words[1].rpartition(":")[2], 16) == port:
+        if [int(address.rpartition(":")[2], 16) for address in words[1:3]] == [port, remote_port]:
             return int(words[7])
-    raise AssertionError(f"nobody has port {port}")
+    raise AssertionError(f"nobody has a connection from port {port} to port {remote_port}")

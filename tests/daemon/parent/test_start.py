@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).parents[1] / "support" / "parentdaemon.py"
+PROGRAM = Path(__file__).parents[2] / "support" / "parentdaemon.py"
 DAEMON, BOB, CAROL, ALIAS = 40000, 40001, 40002, 40003
 
 pytestmark = [
