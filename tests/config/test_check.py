@@ -7,25 +7,11 @@ import pytest
 
 from masqmail.config.check import Findings, examine
 from masqmail.config.load import load
-from masqmail.config.surroundings import Surroundings
 from masqmail.config.templates import MAX_TEMPLATE_BYTES
-from support.configuration import AS_USER
+from support.configuration import AS_USER, advice, findings
 
 ROUTE = '[routes.x]\nsmarthost = "mail.example.org:587"\n'
 LOGIN = 'username = "ann"\npassword_credential = "isp"\n'
-
-
-def found(folder: Path, text: str, surroundings: Surroundings = AS_USER) -> Findings:
-    file = folder / "own.toml"
-    file.write_text(text)
-    return examine(load(file, surroundings), surroundings)
-
-
-def advice(folder: Path, text: str, surroundings: Surroundings = AS_USER) -> list[str]:
-    findings = found(folder, text, surroundings)
-    assert findings.faults == ()
-    return [str(fault).removeprefix(f"{folder}/own.toml:") for fault in findings.advice]
-
 
 ADVICE: list[tuple[str, str]] = [
     (
@@ -108,10 +94,10 @@ def test_a_password_file_that_is_missing_is_worth_a_word(tmp_path: Path) -> None
 
 
 def test_certificates_that_are_missing_are_faults(tmp_path: Path) -> None:
-    findings = found(
+    found = findings(
         tmp_path, '[smtp]\ncertificate = "cert.pem"\nprivate_key = "key.pem"\n' + ROUTE + 'tls_ca = "own.toml/ca"'
     )
-    assert [(fault.line, fault.wrong) for fault in findings.faults] == [
+    assert [(fault.line, fault.wrong) for fault in found.faults] == [
         (2, f'there is no file "{tmp_path}/cert.pem"'),
         (3, f'there is no file "{tmp_path}/key.pem"'),
         (6, f'there is no file "{tmp_path}/own.toml/ca"'),
@@ -147,7 +133,7 @@ def test_the_defaults_alone_can_be_examined(tmp_path: Path) -> None:
 
 class TestATemplateInAFile:
     def faults(self, folder: Path, setting: str = 'warning_template = "own.txt"') -> list[str]:
-        return [str(fault) for fault in found(folder, f"[notices]\n{setting}\n").faults]
+        return [str(fault) for fault in findings(folder, f"[notices]\n{setting}\n").faults]
 
     def test_with_known_variables_has_no_faults(self, tmp_path: Path) -> None:
         (tmp_path / "own.txt").write_text("\ufeffFür ${recipient}\n")

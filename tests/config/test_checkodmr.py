@@ -4,20 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from masqmail.config.check import examine
-from masqmail.config.load import load
-from support.configuration import AS_USER
+from support.configuration import advice as advice_of
 
 ROUTE = '[routes.x]\ndeliver = "odmr"\nfor = "bob"\nrecipients = ["*@customer.test"]\n'
 SMARTHOST = '[routes.all]\nsmarthost = "mail.example.org:587"\n'
 
 
 def advice(folder: Path, text: str) -> list[str]:
-    file = folder / "own.toml"
-    file.write_text(text)
-    findings = examine(load(file, AS_USER), AS_USER)
-    assert findings.faults == ()
-    return [str(fault).removeprefix(f"{file}:") for fault in findings.advice if "routes.x" in fault.wrong]
+    return [line for line in advice_of(folder, text) if "routes.x" in line]
 
 
 @pytest.mark.parametrize("users", [None, "", "ann:hash\n", "# bob:hash\n"])

@@ -7,17 +7,14 @@ import pytest
 from masqmail.config.check import examine
 from masqmail.config.load import load
 from support.configuration import AS_USER
+from support.configuration import advice as advice_of
 
 SMARTHOST = '[routes.x]\nsmarthost = "mail.example.org:587"\n'
 LOGIN = 'username = "ann"\n'
 
 
 def advice(folder: Path, text: str) -> list[str]:
-    file = folder / "own.toml"
-    file.write_text(text)
-    findings = examine(load(file, AS_USER), AS_USER)
-    assert findings.faults == ()
-    return [str(fault).removeprefix(f"{file}:") for fault in findings.advice if "no program" in fault.wrong]
+    return [line for line in advice_of(folder, text) if "no program" in line]
 
 
 MISSING = [

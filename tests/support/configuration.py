@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from masqmail.config.check import Findings, examine
 from masqmail.config.faults import ConfigError
-from masqmail.config.load import parse
+from masqmail.config.load import load, parse
 from masqmail.config.model import Configuration
 from masqmail.config.surroundings import Surroundings
 
@@ -35,3 +36,17 @@ def faults(text: str, surroundings: Surroundings = AS_ROOT) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         configuration(text, surroundings)
     return [str(fault).removeprefix(f"{FILE}:") for fault in caught.value.faults]
+
+
+def findings(folder: Path, text: str, surroundings: Surroundings = AS_USER) -> Findings:
+    """What `check` finds in a file with this text in that folder."""
+    file = folder / "own.toml"
+    file.write_text(text)
+    return examine(load(file, surroundings), surroundings)
+
+
+def advice(folder: Path, text: str, surroundings: Surroundings = AS_USER) -> list[str]:
+    """What it advises, in the same form; there is no fault."""
+    found = findings(folder, text, surroundings)
+    assert found.faults == ()
+    return [str(fault).removeprefix(f"{folder}/own.toml:") for fault in found.advice]
