@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NewType
 
+from masqmail.frozen import frozen
+
 #: A size in bytes, written as "250KB" or "50MB" (powers of 1000) or a plain number.
 Bytes = NewType("Bytes", int)
 
@@ -35,7 +37,7 @@ LmtpAddress = NewType("LmtpAddress", str)
 Fingerprint = NewType("Fingerprint", str)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class HostPort:
     """A host name or address with a port, written `host:port` or `[v6]:port`; the port may be left out (0)."""
 
@@ -47,7 +49,7 @@ class HostPort:
         return f"{host}:{self.port}" if self.port else host
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class TemplateSource:
     """The text of a template, or the file that has it; see `masqmail.mail.template`."""
 

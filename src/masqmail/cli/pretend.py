@@ -7,13 +7,13 @@ import logging
 import math
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from masqmail.delivery import maildir
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.mail.envelope import Envelope, Recipient
 from masqmail.mail.status import MESSAGE_TOO_BIG, RECIPIENT_OK, SENDER_OK, Status
@@ -34,7 +34,7 @@ MAX_SIZE_BYTES = 50_000_000
 MAX_CONNECTIONS = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arrival:
     """A message that the provider has taken; `file` is where it is now."""
 

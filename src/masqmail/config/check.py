@@ -2,7 +2,6 @@
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from masqmail.config.checkfetch import advise_on_fetch, is_loopback
@@ -15,10 +14,11 @@ from masqmail.config.model import Configuration, Smtp
 from masqmail.config.routes import IMPLICIT_TLS_PORT, SMTP_PORT, SUBMISSION_PORT, RouteSection, Tls
 from masqmail.config.surroundings import Surroundings
 from masqmail.config.templates import read_template
+from masqmail.frozen import frozen
 from masqmail.mail.template import TemplateError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Findings:
     """What was found. With `faults` the daemon cannot work; `advice` is only worth knowing."""
 

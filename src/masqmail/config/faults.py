@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from masqmail.config.lines import KeyPath, line_of, locate
+from masqmail.frozen import frozen
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _USER_INFORMATION = re.compile(r"(?<=://)[^/\s]*@")
 _LONGEST_QUOTE = 120
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """One thing that is wrong, where it stands, and what to write instead. Line 0 means the file as a whole."""
 

@@ -1,12 +1,13 @@
 """The [fetch.NAME] sections as values: the accounts that mail is fetched from."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
 from masqmail.config.routes import Tls
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.routing.link import INTERNET
 from masqmail.settings import Bytes, Command, Domain, Fingerprint, HostPort, setting
@@ -52,7 +53,7 @@ IMPLICIT_PORTS = {FetchProtocol.POP3: 995, FetchProtocol.IMAP: 993}
 CLEAR_PORTS = {FetchProtocol.POP3: 110, FetchProtocol.IMAP: 143, FetchProtocol.ODMR: 366, FetchProtocol.ETRN: 25}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FetchSection:
     """An account that mail is fetched from, into the queue. A route can log in to it first with `pop_before_smtp`."""
 

@@ -6,7 +6,7 @@ from there is complete. Routes are in `masqmail.config.routes`.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
@@ -15,6 +15,7 @@ from typing import Any, NewType, TypeAlias, assert_never
 
 from masqmail.config.fetch import FetchSection
 from masqmail.config.routes import RouteSection, policy_of
+from masqmail.frozen import frozen
 from masqmail.links import DETECTORS
 from masqmail.mail.address import Mailbox
 from masqmail.mail.wording import Language
@@ -40,7 +41,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 Delimiter = NewType("Delimiter", str)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Host:
     """Who this host is."""
 
@@ -82,7 +83,7 @@ class Host:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Paths:
     """Where the daemon keeps its files."""
 
@@ -117,7 +118,7 @@ class Paths:
         return self.spool / "pickup"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Submission:
     """What local programs hand to `sendmail`."""
 
@@ -148,7 +149,7 @@ class Sending(Enum):
     ON_FLUSH = "on-flush"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Queue:
     """How long mail waits. Lifetime and warnings count only time in which the route could be used."""
 
@@ -168,7 +169,7 @@ class Queue:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Smtp:
     """The SMTP server for the local network."""
 
@@ -213,7 +214,7 @@ class Smtp:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Link:
     """One [links.NAME]: which of the `links.DETECTORS` watches it, and that detector's own options."""
 
@@ -240,7 +241,7 @@ class Mailstore(Enum):
     LMTP = "lmtp"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LocalUser:
     """What differs for one local user; what is left out is as in [local]."""
 
@@ -267,7 +268,7 @@ class LocalUser:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Local:
     """Delivery on this host. In paths `~` is the recipient's home, and `${user}` and the like are filled in."""
 
@@ -348,7 +349,7 @@ class LogFormat(Enum):
     JOURNAL = "journal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Notices:
     """What people read when mail could not be delivered; docs/explanation/reports.md lists the variables of a text.
 
@@ -376,7 +377,7 @@ ${failed_recipients}
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Log:
     """What is written down."""
 
@@ -385,7 +386,7 @@ class Log:
     format: LogFormat = setting("Lines for people, JSON, or fields for the journal.", default=LogFormat.TEXT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Configuration:
     """Everything at once. `path` is the file it was read from, or None when these are the defaults alone.
 

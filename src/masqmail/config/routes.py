@@ -1,10 +1,11 @@
 """The [routes.NAME] sections as values, and how policy sees them."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Literal
 
+from masqmail.frozen import frozen
 from masqmail.routing.link import INTERNET
 from masqmail.routing.route import AddressMap, Conditions, Rewriting, Route, Way, line_of
 from masqmail.settings import Bytes, Command, Domain, Fingerprint, HostPort, Pattern, setting
@@ -42,7 +43,7 @@ class LookUp(Enum):
     HOSTS = "hosts"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rewrite:
     """Which addresses change on the way out. Only local addresses do, and never the null sender.
 
@@ -66,7 +67,7 @@ class Rewrite:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RouteSection:
     """What to do with a recipient over a link. Routes are tried in file order; the first whose conditions all hold
     is taken, and the next one when it fails for now.

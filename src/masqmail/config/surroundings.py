@@ -4,8 +4,9 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from masqmail.frozen import frozen
 
 #: Names another configuration file than the default one.
 FILE_VARIABLE = "MASQMAIL_CONFIG"
@@ -16,7 +17,7 @@ SERVICE_ACCOUNT = "masqmail"
 _HOSTS = Path("/etc/hosts")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Surroundings:
     """The account, the host's name and the base folders; `of_this_process` asks the system for them.
 

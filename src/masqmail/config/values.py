@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv6Address, ip_network
@@ -14,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from masqmail.config.faults import one_of, quote, write_one_of
 from masqmail.config.fetch import Interval, Keep, Trigger
 from masqmail.config.model import Delimiter, Network
+from masqmail.frozen import frozen
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 from masqmail.mail.template import TemplateError, parse_template
 from masqmail.routing.pattern import check_pattern
@@ -72,7 +72,7 @@ class BadValue(Exception):
         self.instead = instead
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """One type of value. `name` and `example` are for people; `write` gives what TOML knows."""
 

@@ -1,17 +1,18 @@
 """How many lanes each smarthost route gets, as its connections measure and tell. See docs/decisions/0006."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from masqmail.daemon.lane import Lane
 from masqmail.delivery.gauge import SETUP_TRIPS
 from masqmail.delivery.parallel import PROVEN_MESSAGES, Speed, connections_that_pay
+from masqmail.frozen import frozen
 
 #: What is left of the set-up of a connection that was made in reserve.
 RESERVE_PART = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """So many lanes at work, and so many with those in reserve. Unless more may wait, the others go."""
 

@@ -5,7 +5,6 @@ and remove only their own messages, and read the status. `docs/reference/control
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 
@@ -16,6 +15,7 @@ from masqmail.daemon import views
 from masqmail.daemon.groups import user_name
 from masqmail.daemon.http import LINES_TYPE, RAW_TYPE, HttpError, Request, Response, json_lines, json_list
 from masqmail.daemon.operator import Operator
+from masqmail.frozen import frozen
 from masqmail.spool.api import QueuedMessage, Selection, Spool
 from masqmail.system.clock import Clock
 from masqmail.system.events import COMMAND_RECEIVED, emit
@@ -27,7 +27,7 @@ MAX_LOG_LINES = 10_000
 DEFAULT_LOG_LINES = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Permission:
     """What a peer may do. `owner_uid` is None for those who see everything."""
 
@@ -43,7 +43,7 @@ class Permission:
             raise HttpError(HTTPStatus.FORBIDDEN, f"only root and the daemon's user and group may {what}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Masters:
     """Who sees and does everything, beside root."""
 

@@ -7,7 +7,7 @@ All of it goes into the spool in one transaction. Nobody waits for it here: the 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from logging import ERROR
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from masqmail.daemon.fetch.reports import held_reason
 from masqmail.daemon.forwarding import Forwarded, forwarded
 from masqmail.daemon.reports import Reporter
 from masqmail.daemon.subject import Subject
+from masqmail.frozen import frozen
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Notify
 from masqmail.mail.outcome import Deferred, Delivered, NotTried, Outcome
@@ -70,7 +71,7 @@ class Ways(Protocol):
     def note_classes(self, classes: set[RouteClass]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Settled:
     """What follows for one recipient, and the host whose answer that is; empty where nobody but us said so."""
 

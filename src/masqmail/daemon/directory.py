@@ -1,12 +1,12 @@
 """Who an address is, today: local or remote, its aliases, its mailboxes, and the routes that fit it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from logging import WARNING
 from typing import Protocol
 
 from masqmail.daemon.aliasfiles import AliasFiles, read_included
 from masqmail.daemon.rules import Rules
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.envelope import Recipient
 from masqmail.mail.header import split_fields
@@ -24,7 +24,7 @@ from masqmail.system.events import FORWARD_FAULTY, emit
 LOCAL_CLASS = RouteClass((LOCAL_ROUTE,))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Marks:
     """What the classes of new recipients are marked with: why they do not go at once, or nothing."""
 

@@ -5,12 +5,12 @@ fetched mail are held instead.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from masqmail.daemon.directory import Directory, Marks
 from masqmail.daemon.fetch.reports import held
 from masqmail.daemon.reports import Reporter
 from masqmail.daemon.subject import Subject
+from masqmail.frozen import frozen
 from masqmail.mail.address import parse_mailbox
 from masqmail.mail.dsn import Action
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Notify, Recipient
@@ -20,7 +20,7 @@ from masqmail.spool.api import Kind, NewMessage, NewRecipient, StoredMessage, St
 from masqmail.spool.states import State
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Forwarded:
     """To be stored in the place of a recipient. `text` says where the message goes, for history and log."""
 

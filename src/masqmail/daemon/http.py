@@ -9,13 +9,13 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
 import h11
 
+from masqmail.frozen import frozen
 from masqmail.net.errors import NetError
 from masqmail.net.stream import Stream
 from masqmail.spool.api import SpoolError
@@ -31,7 +31,7 @@ SEND_SECONDS = 30.0
 JSON_TYPE, LINES_TYPE, RAW_TYPE = "application/json", "application/x-ndjson", "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One request: its path as decoded parts, its query, its JSON document, and who asks (None: not a Unix peer)."""
 
@@ -43,7 +43,7 @@ class Request:
     gid: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Response:
     """One answer: a JSON document, or `content` in pieces as they come."""
 

@@ -1,19 +1,19 @@
 """One running worker's view of what it may work on; asked anew at each lease."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 
 from masqmail.delivery.parallel import Speed
+from masqmail.frozen import frozen
 from masqmail.spool.api import Lease
 
 #: How long a connection in reserve waits for its call; less than any server waits for us.
 RESERVE_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen(order=True)
 class LaneKey:
     """A next hop: a route, and the domain where it delivers directly. `number` tells several lanes to it apart."""
 

@@ -6,15 +6,16 @@ somebody flushes.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit
 from masqmail.routing.schedule import RetrySchedule
 from masqmail.system.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pause:
     """One next hop of one route that is left alone until `ends` (seconds of BOOTTIME).
 

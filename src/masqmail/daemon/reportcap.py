@@ -1,8 +1,8 @@
 """How many reports go out: whoever writes under false addresses must not make us write to them without end."""
 
 from collections import Counter, deque
-from dataclasses import dataclass
 
+from masqmail.frozen import frozen
 from masqmail.system.clock import Clock
 
 #: The time in which reports are counted, in seconds of BOOTTIME.
@@ -16,7 +16,7 @@ MAX_TO_ALL = 500
 MAX_NAMED = 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeldReports:
     """What was held back since the last notice: how many by address, as far as they are named."""
 

@@ -1,10 +1,11 @@
 """What today's configuration says, in the form the daemon asks it. A reload swaps the whole object."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from masqmail.delivery.job import LocalMethod, Mailstore
 from masqmail.delivery.piperoute import PipeProgram
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.routing.decide import Classifier
 from masqmail.routing.local import LocalDomains
@@ -13,7 +14,7 @@ from masqmail.routing.schedule import Lifetime, RetrySchedule
 from masqmail.settings import HostPort
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rules:
     """Routes in file order with what policy needs beside them.
 

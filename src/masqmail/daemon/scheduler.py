@@ -9,7 +9,6 @@ link changed, a pause ended, somebody flushed; one timer sleeps until the earlie
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -24,6 +23,7 @@ from masqmail.daemon.rules import Rules
 from masqmail.daemon.stranded import Stranded
 from masqmail.daemon.usable import UsableClock
 from masqmail.delivery.parallel import Speed
+from masqmail.frozen import frozen
 from masqmail.links.board import LinkBoard
 from masqmail.routing.decide import Choice
 from masqmail.routing.route import LOCAL_ROUTE, QUEUE_ONLY, Route, RouteClass, Way
@@ -48,7 +48,7 @@ WINDOW = 200
 WINDOW_BYTES = 1 << 24
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Wake:
     """When a route's waits were cancelled, with the `epoch` of the wall clock at that time."""
 

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import anyio.to_thread
 
+from masqmail.frozen import frozen
 from masqmail.proto.sasl import Secret
 
 COMMAND_TIMEOUT_SECONDS = 10.0  # `password_command` gets that long
@@ -18,7 +18,7 @@ class SecretError(Exception):
     """A password could not be read; the message says why, and never holds any of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SecretSource:
     """Where a password comes from; exactly one is set."""
 

@@ -1,8 +1,8 @@
 """The message that a report is about."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.dsn import Action
 from masqmail.mail.envelope import Envelope, Ret
@@ -16,7 +16,7 @@ MAX_RETURNED_BYTES = 50_000
 MAX_RETURNED_ON_REQUEST_BYTES = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """The message a report is about. `body` is there when it is short enough to be returned."""
 

@@ -1,10 +1,10 @@
 """What [notices] says: in which language people are told, and in whose words."""
 
-from dataclasses import dataclass
 from logging import WARNING
 
 from masqmail.config.model import Notices
 from masqmail.config.templates import read_template
+from masqmail.frozen import frozen
 from masqmail.mail.dsn import Action
 from masqmail.mail.template import Template
 from masqmail.mail.wording import Language, Wording, wording
@@ -12,7 +12,7 @@ from masqmail.settings import TemplateSource
 from masqmail.system.events import TEMPLATE_FAULTY, emit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Texts:
     """The language, and the templates that take the place of built-in texts."""
 

@@ -1,7 +1,7 @@
 """How each route speaks to its next hops: its options, its password, and what is remembered of its hosts."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from masqmail.config.routes import HELO_BY_ADDRESS, RouteSection, Tls
 from masqmail.daemon.secrets import SecretSource
 from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.direct import Source
+from masqmail.frozen import frozen
 from masqmail.net.session import TlsMode
 from masqmail.proto.sasl import CLIENT_MECHANISMS, Credentials, Secret
 from masqmail.routing.route import Way
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from masqmail.daemon.poplogins import PopLogins
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Direct:
     """How direct delivery goes about a domain, and where it looks for its hosts."""
 

@@ -1,7 +1,6 @@
 """What `masqmail check --connect` finds out: whether every provider lets us in, and tells whom mail is for."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -15,13 +14,14 @@ from masqmail.daemon.transport import Transports
 from masqmail.delivery.job import Transaction
 from masqmail.delivery.parallel import Speed
 from masqmail.delivery.smtp import send
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Outcome
 from masqmail.retrieval.account import FetchFailure
 from masqmail.routing.multidrop import recipients_of
 from masqmail.settings import HostPort
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Visit:
     """One server that was tried for a section. Without a `reason` it let us in; `advice` is worth knowing."""
 

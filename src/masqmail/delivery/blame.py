@@ -6,8 +6,8 @@ the message nothing and pause the next hop.
 """
 
 import re
-from dataclasses import dataclass
 
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
 from masqmail.mail.status import Status
 from masqmail.proto.smtp.client import SHUTTING_DOWN_CODE
@@ -31,7 +31,7 @@ _CULPRITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Disguise:
     """A permanent reply that means something else. `example` is one as seen; `source` says where."""
 

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import address_literal
 from masqmail.net.dns import name_of, to_ascii
 from masqmail.net.errors import NameFailure
@@ -27,7 +28,7 @@ CARE_TIME = timedelta(hours=1)
 LONGEST_CARE = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """How to speak to the next hops of a route.
 
@@ -71,7 +72,7 @@ _STARTTLS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Trouble:
     """How often a host had trouble with pipelining, and until when (monotonic) it is spoken to with care.
 

@@ -6,12 +6,12 @@ attempt.
 
 import ipaddress
 from collections.abc import Collection, Container, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from masqmail.delivery.connect import Memory, Options
 from masqmail.delivery.job import Feed
 from masqmail.delivery.smtp import SessionEnd, send
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit, Deferred, Failed
 from masqmail.mail.status import Status
 from masqmail.net.dns import MailExchanger, Resolver
@@ -49,7 +49,7 @@ class _NoRoute(Exception):
         self.outcome = outcome
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnHost:
     """How we recognise ourselves among the mail exchangers of a domain."""
 

@@ -8,8 +8,8 @@ import errno
 import os
 import re
 import stat
-from dataclasses import dataclass
 
+from masqmail.frozen import frozen
 from masqmail.routing.aliasfile import ItemKind, parse_included
 from masqmail.system.accounts import Account
 
@@ -27,7 +27,7 @@ _IS_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 _IS_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Forward:
     """What was found: the texts of the file and those it includes, by path; its own is the first.
 

@@ -5,7 +5,6 @@ any and settles each with one outcome per recipient. Local delivery works on sin
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -13,12 +12,13 @@ from typing import Protocol
 from masqmail.delivery.forward import Forward
 from masqmail.delivery.parallel import Speed
 from masqmail.delivery.variables import Variables
+from masqmail.frozen import frozen
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.outcome import Outcome
 from masqmail.spool.api import TargetKind, body_pieces
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Content:
     """A message as it goes out: the header section (edited for its way, CRLF line ends) and the stored body."""
 
@@ -31,7 +31,7 @@ class Content:
         yield from body_pieces(self.body)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transaction:
     """One message for some of its recipients over one route, rewritten and ready to send.
 
@@ -89,7 +89,7 @@ class LocalMethod(Enum):
     LMTP = "lmtp"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mailstore:
     """How a user gets mail: `place` is a path or an LMTP server's address, with an MDA there is a `command`.
 
@@ -101,7 +101,7 @@ class Mailstore:
     command: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalJob:
     """One recipient of one message that somebody of this host takes, as the spool holds it.
 

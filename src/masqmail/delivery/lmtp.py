@@ -9,11 +9,12 @@ So it waits for one socket at a time and has no event loop.
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from masqmail.delivery.blame import outcome_of
 from masqmail.delivery.hostline import HostLine, LineError
+from masqmail.frozen import frozen
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
 from masqmail.proto.errors import PeerError
@@ -39,7 +40,7 @@ CONNECT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Letter:
     """A message for one recipient. `size_bytes` counts what `pieces` yields; `needs_8bit` tells of 8-bit text."""
 

@@ -12,7 +12,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import assert_never
 
 from masqmail.delivery import maildir, mbox, pipe
@@ -30,6 +30,7 @@ from masqmail.delivery.variables import (
     expand_place,
     expand_words,
 )
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox, parse_mailbox
 from masqmail.mail.envelope import Body, Envelope, Recipient
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover, Outcome
@@ -50,7 +51,7 @@ _STATUSES = {errno.ENOSPC: STORAGE_FULL, errno.EDQUOT: MAILBOX_FULL}
 FindAccount = Callable[[str], Account | None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalSettings:
     """What the configuration says about local delivery.
 
@@ -67,7 +68,7 @@ class LocalSettings:
     programs: Mapping[str, PipeProgram] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What is to be done, and as whom.
 

@@ -7,7 +7,6 @@ import asyncio
 import math
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
 
@@ -16,6 +15,7 @@ from masqmail.delivery.gauge import Gauge
 from masqmail.delivery.job import Feed
 from masqmail.delivery.parallel import PROVEN_MESSAGES, Speed, messages_under_way
 from masqmail.delivery.wire import Wire
+from masqmail.frozen import frozen
 from masqmail.net.tcpinfo import tcp_info
 from masqmail.proto.smtp.client import Client
 from masqmail.proto.smtp.clientsession import Phase
@@ -34,7 +34,7 @@ SHARED_START = 10
 SLOW_TRIPS = 1.5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cost:
     """What a connection has cost, for the log. `round_trips` had to be waited for one after the other."""
 

@@ -5,7 +5,8 @@ longer than the line needs for it: the server works on it, or without CHUNKING t
 """
 
 import math
-from dataclasses import dataclass
+
+from masqmail.frozen import frozen
 
 #: A connection costs the server, the line and us something; it must save at least that much time ...
 LEAST_SAVED_SECONDS = 0.1
@@ -17,7 +18,7 @@ NEWS_FACTOR = 1.25
 PROVEN_MESSAGES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Speed:
     """What was measured on a connection that works.
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from masqmail.delivery.mbox import from_line
 from masqmail.delivery.text import with_quoted_from
+from masqmail.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PipeProgram:
     """The program of a route, with its `${…}` still to be filled in, and how it wants its message."""
 

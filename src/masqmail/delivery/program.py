@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Self
 
 from masqmail.delivery.files import NotUsable
 from masqmail.delivery.text import with_lf
+from masqmail.frozen import frozen
 from masqmail.net.complaints import tidy
 
 TIMEOUT_SECONDS = 300.0
@@ -27,7 +27,7 @@ _MAX_OUTPUT_BYTES = 4096
 _LONGEST_SLEEP_SECONDS = 0.5  # how soon a request to stop is seen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ending:
     """How a program ended: its exit code, negative for the signal that ended it, None when it took too long."""
 

@@ -4,10 +4,10 @@ Kept by one `delivery.smtp` session, which says what happens; what that means is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from masqmail.delivery.blame import is_answer, outcome_of
 from masqmail.delivery.connect import Memory
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit, Deferred, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR, Status
 from masqmail.net.errors import ConnectionLost, NetError, StreamTimeout
@@ -19,7 +19,7 @@ from masqmail.proto.smtp.transfer import Fate
 _CUT_OFF = Status(451, "4.4.2", "The connection broke again in the middle of the message")  # RFC 3463 §3.5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SessionEnd:
     """How a connection ended; without a culprit all went well.
 

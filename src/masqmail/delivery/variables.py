@@ -6,8 +6,9 @@ whatever an address contains, it stays inside its word. There is no shell anywhe
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 
 #: Where programs without a path are looked for, and the PATH they get themselves.
@@ -21,7 +22,7 @@ class VariableError(ValueError):
     """A command or path cannot be filled in; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variables:
     """What a message says about one of its recipients. Each field is a `${name}`.
 

@@ -6,8 +6,8 @@ A shell ran them up to 0.2.20, and wrappers up to 0.3.5; later they were split a
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from masqmail.frozen import frozen
 from masqmail.importing.dialect import Dialect
 from masqmail.importing.values import BadOldValue
 
@@ -30,7 +30,7 @@ _SHELL = re.compile(r"[|&;<>()`\n*?~]|\$\(")
 _OLD_WORDS = 9
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OldCommand:
     """A command as words, with what should be said about it."""
 
@@ -111,7 +111,7 @@ def _split(text: str) -> list[str]:
         raise BadOldValue("a quote is never closed") from None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlsProgram:
     """A wrapper that only spoke TLS: where it connected to, and whether it began in clear."""
 

@@ -1,8 +1,8 @@
 """The grammar of old configuration, route and get files, with what each version made of lines that break it."""
 
 import re
-from dataclasses import dataclass
 
+from masqmail.frozen import frozen
 from masqmail.importing.dialect import Dialect
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -17,7 +17,7 @@ _LONGEST_VALUE_BYTES = 2047
 _LONGEST_NAME_BYTES = 255
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Statement:
     """One `name = value`. One that is not `alive` stands where the old program had stopped reading."""
 
@@ -27,7 +27,7 @@ class Statement:
     alive: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remark:
     """Something in the file that was not read as its author may have thought."""
 
@@ -35,7 +35,7 @@ class Remark:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reading:
     """What stands in a file."""
 

@@ -1,10 +1,10 @@
 """Which program a file or folder belongs to, and how it is imported."""
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from masqmail.frozen import frozen
 from masqmail.importing.dialect import Dialect
 from masqmail.importing.dma import import_dma
 from masqmail.importing.files import OldFiles, read_regular
@@ -25,7 +25,7 @@ class Kind(Enum):
     MSMTP = "msmtprc"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """A main file, and whose it is."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from masqmail.config.values import KINDS, BadValue
+from masqmail.frozen import frozen
 from masqmail.importing.dialect import Dialect
 from masqmail.importing.document import Document, Section, Value
 from masqmail.importing.globs import spread
@@ -26,7 +27,7 @@ class Files(Protocol):
         """The text of a file, or None when it cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Option:
     """One old setting, and where it stands."""
 
@@ -76,7 +77,7 @@ class Options:
         return self.take_all(("",))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Account:
     """A fetch account with what its old UID list is called after."""
 
@@ -85,7 +86,7 @@ class Account:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """A finished import: the new file, what to say about it, and what belongs into files beside it.
 

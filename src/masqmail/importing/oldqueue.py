@@ -8,8 +8,7 @@ TR:1041379200                when it was received; other lines mean nothing here
 HD:Subject: hello            the header; continuation lines stand as they are
 """
 
-from dataclasses import dataclass
-
+from masqmail.frozen import frozen
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 
 
@@ -17,7 +16,7 @@ class BadSpoolFile(ValueError):
     """A queue file that cannot be used; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OldEnvelope:
     """What an -H file says. Without a sender it is the null one. `unusable` are recipients that are no address."""
 

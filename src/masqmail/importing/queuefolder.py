@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from masqmail.frozen import frozen
 from masqmail.importing.files import read_regular
 from masqmail.importing.migration import Account
 from masqmail.importing.oldqueue import BadSpoolFile, OldEnvelope, body_offset, parse_envelope
@@ -15,7 +15,7 @@ _LAYOUTS = ("", "input")  # from 0.3.5 on, and before
 _MAX_UID_CHARACTERS = 70  # RFC 1939 §7, and nothing but printable ASCII
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OldMessage:
     """One message of the old queue; `body` begins at that offset of the file."""
 
@@ -24,7 +24,7 @@ class OldMessage:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unusable:
     """A queue file that is no whole message."""
 
@@ -64,7 +64,7 @@ def _message(file: Path) -> OldMessage | Unusable:
     return OldMessage(envelope, body, offset)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UidList:
     """The messages that an account has fetched already, by the IDs of its server; `account` is empty when unknown."""
 

@@ -1,8 +1,9 @@
 """What the import tells about itself: a line for each setting that is lost, changed, or needs somebody to look."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
+
+from masqmail.frozen import frozen
 
 
 class Weight(Enum):
@@ -15,7 +16,7 @@ class Weight(Enum):
     KNOWN = "Good to know"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Note:
     """One line of the report. `setting` is the old setting with its value, `place` the file with the line."""
 

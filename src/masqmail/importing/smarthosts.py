@@ -1,8 +1,7 @@
 """What the four small senders have in common: all of their mail goes to smarthosts, and nothing stays here."""
 
-from dataclasses import dataclass
-
 from masqmail.config.values import KINDS, BadValue
+from masqmail.frozen import frozen
 from masqmail.importing.document import Section
 from masqmail.importing.migration import Migration, Option
 from masqmail.importing.report import Weight
@@ -14,7 +13,7 @@ from masqmail.settings import HostPort
 ALIASES_FILE = "masqmail.aliases"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Server:
     """A smarthost. `tls` is a word of ours, or empty for a connection in clear; `source` is where it was named."""
 

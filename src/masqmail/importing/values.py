@@ -1,10 +1,10 @@
 """The values of old settings as ours; each reader is as tolerant as the old program was, and says when it helped."""
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 
 from masqmail.config.values import format_duration
+from masqmail.frozen import frozen
 
 _NUMBER = re.compile(r"\s*([+-]?\d{1,18})")
 _TIME = re.compile(r"(\d{1,9})([smhdw])")
@@ -43,7 +43,7 @@ def duration(text: str) -> str:
     return format_duration(timedelta(seconds=seconds))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listed:
     """The items of a list. `padded` are those that had blanks around them, which counted before 1.0."""
 

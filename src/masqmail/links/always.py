@@ -1,16 +1,16 @@
 """`detect = "always"`: a permanent connection."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.links.detector import Observation, up
 from masqmail.system.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """A permanent link has no settings."""
 

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.links.detector import Observation, down, unknown, up
 from masqmail.settings import Command, setting
 from masqmail.system.clock import Clock
@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 10.0
 _ENVIRONMENT = ("PATH", "HOME", "LANG")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """The program to ask, and how often."""
 
@@ -63,7 +63,7 @@ class CommandDetector:
         return down(f'{program} names "{result.answer}"' if result.answer else f"{program} names no link")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Result:
     """The exit status (negative: the signal), the first line of output and the last of the errors."""
 

@@ -1,14 +1,14 @@
 """What a link detector is: something that knows whether one link is up, and says why it thinks so."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from masqmail.frozen import frozen
 from masqmail.routing.link import LinkState
 from masqmail.system.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Observation:
     """What a detector found. The reason is for people and names what was looked at: "ppp0 has no carrier"."""
 

@@ -1,10 +1,10 @@
 """`detect = "file"`: up while a file names the link, as an ip-up script may write it."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from masqmail.frozen import frozen
 from masqmail.links.detector import Observation, down, unknown, up
 from masqmail.settings import setting
 from masqmail.system.clock import Clock
@@ -13,7 +13,7 @@ from masqmail.system.watch import Watcher
 _MAX_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """The file that names the link that is up."""
 

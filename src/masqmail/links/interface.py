@@ -1,16 +1,16 @@
 """`detect = "interface"`: up while a network interface has a carrier, an address and a default route."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import ClassVar
 
+from masqmail.frozen import frozen
 from masqmail.links.detector import Observation, down, up
 from masqmail.links.rtnetlink import Changes, read_interfaces
 from masqmail.settings import setting
 from masqmail.system.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """The interface to look at."""
 

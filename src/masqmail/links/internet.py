@@ -1,15 +1,15 @@
 """The built-in link `internet`: up while any interface leads out."""
 
 from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
 from typing import ClassVar
 
+from masqmail.frozen import frozen
 from masqmail.links.detector import Observation, down, up
 from masqmail.links.rtnetlink import Changes, Interface, read_interfaces
 from masqmail.system.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """The internet is found without settings."""
 

@@ -1,16 +1,16 @@
 """`detect = "manual"`: only a person or a script says whether the link is up."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.links.detector import Observation, down
 from masqmail.system.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """A manual link has no settings."""
 

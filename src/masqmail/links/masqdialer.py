@@ -4,13 +4,13 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.links.detector import Observation, down, unknown, up
 from masqmail.net import dial
 from masqmail.net.errors import NetError
@@ -21,7 +21,7 @@ from masqmail.system.clock import Clock
 _READ_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """The server to ask, and how often."""
 

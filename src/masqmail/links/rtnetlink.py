@@ -9,10 +9,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 
 import anyio
+
+from masqmail.frozen import frozen
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port: struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")  # length, type: struct rtattr
@@ -46,7 +47,7 @@ _DUMP_TRIES = 5
 _GATHER_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Interface:
     """What matters of a network interface."""
 

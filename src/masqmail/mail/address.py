@@ -1,7 +1,8 @@
 """Mailboxes as the envelope writes them: RFC 5321 §4.1.2, with UTF-8 per RFC 6531 §3.3."""
 
 import re
-from dataclasses import dataclass
+
+from masqmail.frozen import frozen
 
 MAX_LOCAL_PART_BYTES = 64  # RFC 5321 §4.5.3.1.1
 MAX_DOMAIN_BYTES = 255  # RFC 5321 §4.5.3.1.2
@@ -23,7 +24,7 @@ class AddressError(ValueError):
     """Text that is no mailbox; the message says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mailbox:
     """A local-part and a domain; the domain is empty for a bare local-part such as `postmaster`.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 
 #: More mailboxes than this in one value are not looked at; the rest is one fault.
@@ -42,7 +43,7 @@ _LINE_ENDS = re.compile(r"[\r\n]+")
 _WORDS = frozenset({"atom", "quoted", "."})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """A part of the parsed bytes, from `start` up to and without `end`."""
 
@@ -50,7 +51,7 @@ class Span:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedMailbox:
     """One mailbox and where it stands.
 
@@ -66,7 +67,7 @@ class ListedMailbox:
     has_comment: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListFault:
     """A part of the value that is no address, and why."""
 
@@ -74,7 +75,7 @@ class ListFault:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AddressList:
     """The mailboxes of a value in order, those in groups included, and what was passed over."""
 

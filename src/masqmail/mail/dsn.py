@@ -6,10 +6,10 @@ null reverse-path (RFC 3461 §6.1), so that they never cause another report.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
 from masqmail import __version__
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.date import format_date
 from masqmail.mail.dsntext import MAX_LISTED, ReportedRecipient, host_of, one_line, recipient_lines, report_text
@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,300}>")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Composed:
     """A finished message: its header section and what stands behind the blank line."""
 
@@ -39,7 +39,7 @@ class Composed:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """What a report tells its reader, and about which message.
 

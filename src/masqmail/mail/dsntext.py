@@ -3,10 +3,10 @@
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import address_literal
 from masqmail.mail.status import Status
 from masqmail.mail.wording import Action, Advice, Wording
@@ -16,7 +16,7 @@ _WIDTH = 72
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReportedRecipient:
     """One recipient in a report.
 

@@ -1,8 +1,8 @@
 """The envelope of one transaction: RFC 5321 §2.3.1 with the DSN parameters of RFC 3461 §4."""
 
-from dataclasses import dataclass
 from enum import Enum, Flag, auto
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 
 
@@ -37,7 +37,7 @@ class Body(Enum):
     EIGHT_BIT = "8BITMIME"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipient:
     """One forward-path with what its originator asked for.
 
@@ -50,7 +50,7 @@ class Recipient:
     orcpt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Envelope:
     """Who a message is from and for. A `reverse_path` of None is the null reverse-path.
 

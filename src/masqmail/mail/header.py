@@ -6,14 +6,15 @@ anew. What follows the header section is none of this module's business.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from masqmail.frozen import frozen
 
 _NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
 _NAMES = re.compile(rb"\n([!-9;-~]++)[ \t]*+:")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Field:
     """One field: its name in lower case and all its bytes, the CRLF at the end included."""
 

@@ -4,9 +4,9 @@ A delivery method returns one of `Delivered`, `Deferred`, `Failed` or `NotTried`
 follows from it (another route, a wait, a report) is decided in `routing.settle`.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.mail.status import Status
 
 
@@ -34,7 +34,7 @@ class Handover(Enum):
     PASSED_ON = "passed on"  # to a next hop that takes over the DSN request: no report from us
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delivered:
     """The next hop or mailbox has taken responsibility; with a `remote_host` the status is its answer."""
 
@@ -44,7 +44,7 @@ class Delivered:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deferred:
     """A temporary answer about this recipient or message, or a local error. Spends an attempt.
 
@@ -61,7 +61,7 @@ class Deferred:
     in_doubt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failed:
     """A permanent answer about this recipient or message; `said_by_peer` as in `Deferred`."""
 
@@ -72,7 +72,7 @@ class Failed:
     said_by_peer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotTried:
     """The next hop could not be used, or the transaction was not reached. Spends nothing."""
 

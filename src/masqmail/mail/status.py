@@ -1,13 +1,14 @@
 """Reply codes with their enhanced status codes and text: RFC 5321 §4.2, RFC 2034, RFC 3463."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+from masqmail.frozen import frozen
 
 _ENHANCED = re.compile(r"[245]\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Status:
     """One verdict: a three digit code, an enhanced code that agrees with it, and a text for people.
 

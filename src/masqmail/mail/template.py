@@ -5,7 +5,8 @@ A template that was read can always be filled in: `parse_template` refuses unkno
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from masqmail.frozen import frozen
 
 #: What each `${name}` stands for. Those of several lines belong on a line of their own.
 VARIABLES: Mapping[str, str] = {
@@ -65,7 +66,7 @@ class TemplateError(ValueError):
         self.instead = instead
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Template:
     """A text whose names are all known; made by `parse_template`."""
 

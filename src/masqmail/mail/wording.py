@@ -6,11 +6,11 @@ say the same with the same names.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from importlib import import_module
 
+from masqmail.frozen import frozen
 from masqmail.mail.date import format_date
 
 
@@ -33,7 +33,7 @@ class Action(Enum):
     EXPANDED = "expanded"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Advice:
     """What a status means, and what its reader can do."""
 
@@ -41,7 +41,7 @@ class Advice:
     advice: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Letter:
     """A notice. Its text has line ends of its own."""
 
@@ -53,7 +53,7 @@ class Letter:
         return Letter(self.subject.format(**values), self.text.format(**values))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Wording:
     """Everything we say in one language.
 

@@ -6,12 +6,12 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.net.errors import ConnectFailure, NameFailure, NoAddress
 from masqmail.settings import HostPort
 
@@ -20,7 +20,7 @@ MAX_ADDRESSES = 16
 _UNIX_RETRY_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """One address to connect to, as the socket module wants it."""
 

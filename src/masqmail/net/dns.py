@@ -10,12 +10,12 @@ import re
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.net import dial
 from masqmail.net.errors import NameFailure, NameNotFound, NoAddress, NullMx
 
@@ -33,7 +33,7 @@ _FULL_NAME = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MailExchanger:
     """One MX record."""
 
@@ -41,7 +41,7 @@ class MailExchanger:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MxAnswer:
     """The mail exchangers of a domain, the most preferred first; none when the domain exists without any.
 

@@ -10,10 +10,10 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from masqmail.frozen import frozen
 from masqmail.net import dial
 from masqmail.net.errors import ConnectionLost, NetError, StreamTimeout, TlsFailure
 from masqmail.net.tls import TlsInfo
@@ -32,7 +32,7 @@ CLOSE_SECONDS = 5.0
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PeerCredentials:
     """Who is at the other end of a Unix socket, as the kernel says (unix(7), SO_PEERCRED)."""
 

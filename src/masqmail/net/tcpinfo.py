@@ -2,14 +2,15 @@
 
 import socket
 import struct
-from dataclasses import dataclass
+
+from masqmail.frozen import frozen
 
 # struct tcp_info of linux/tcp.h: tcpi_rtt, tcpi_bytes_acked and tcpi_bytes_received.
 _ROUND_TRIP = struct.Struct("=68xI")
 _BYTES = struct.Struct("=120xQQ")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TcpInfo:
     """`acked_bytes` of ours are at the other side, `received_bytes` of theirs here; TLS is counted with them."""
 

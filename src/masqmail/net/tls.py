@@ -9,16 +9,16 @@ import hmac
 import re
 import ssl
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 
+from masqmail.frozen import frozen
 from masqmail.net.errors import TlsFailure
 
 _MAX_SESSIONS = 256
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlsInfo:
     """What was agreed: `version` such as "TLSv1.3", and the peer's certificate in DER where it showed one."""
 

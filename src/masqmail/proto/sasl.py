@@ -17,9 +17,9 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from masqmail.frozen import frozen
 from masqmail.mail.status import Status
 from masqmail.proto.bearer import OauthBearerClient, XOauth2Client
 from masqmail.proto.errors import PeerError
@@ -64,7 +64,7 @@ class Secret:
     __str__ = __repr__
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credentials:
     """Who logs in, and what proves it."""
 

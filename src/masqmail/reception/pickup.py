@@ -10,13 +10,13 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from anyio.lowlevel import checkpoint
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.dsn import notice
 from masqmail.mail.envelope import Envelope, Recipient
@@ -66,7 +66,7 @@ class Submitters(Protocol):
         """Whether the user may send under this reverse-path."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _File:
     """An open file of the folder."""
 

@@ -5,9 +5,9 @@
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Recipient
 from masqmail.mail.status import NOT_IMPLEMENTED, Status
@@ -21,7 +21,7 @@ from masqmail.settings import HostPort
 from masqmail.spool.intake import Origin
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Session:
     """One client. Over the Unix socket it has `credentials` and no `peer`. Equal to none but itself.
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit
 from masqmail.net.session import TlsMode
 from masqmail.proto.sasl import Credentials
@@ -26,7 +27,7 @@ class FetchFailure(Exception):
         self.culprit = culprit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Account:
     """How one account is spoken to and what is wanted of it.
 
@@ -66,7 +67,7 @@ class Found(NamedTuple):
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """What somebody asks for: with `uids` these alone, whatever their size; else whatever is new.
 

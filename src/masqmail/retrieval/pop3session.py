@@ -6,10 +6,10 @@ What is said is the business of `proto.pop3.client`; whoever fetches mail asks i
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
+from masqmail.frozen import frozen
 from masqmail.net.errors import ConnectionLost, NetError, StreamTimeout
 from masqmail.net.session import TlsMemory, TlsMode, keep_session, protect
 from masqmail.net.stream import Stream
@@ -38,7 +38,7 @@ class Garbled(FetchFailure):
     """The server broke the protocol."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Visit:
     """Where a connection led to, and our own address on it."""
 

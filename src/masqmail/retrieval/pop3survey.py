@@ -8,11 +8,11 @@ a mailbox with a hundred thousand of them costs little.
 import hashlib
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
 
+from masqmail.frozen import frozen
 from masqmail.proto.lines import nonsense
 from masqmail.retrieval.account import Found
 from masqmail.spool.api import FetchFate, FetchMark, Uid
@@ -43,7 +43,7 @@ class Todo(Enum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rules:
     """What is wanted. `uids` are what somebody asks for by name: then these alone, of any size."""
 

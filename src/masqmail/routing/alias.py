@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import assert_never
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.status import MAILBOX_UNKNOWN, Status
 from masqmail.routing.aliasfile import AliasEntry, AliasTable, Item, ItemKind, parse_included, split_targets
@@ -38,7 +39,7 @@ class TargetKind(Enum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """One copy: an address, a user name, a command line or a path, by `kind`.
 
@@ -65,7 +66,7 @@ class Target:
         return f"|{self.value}" if self.kind is TargetKind.PIPE else self.value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """A target that nobody gets a copy at. `status` has the reason as its text, with the entry's name."""
 
@@ -78,7 +79,7 @@ class Fault:
         return self.status.text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expansion:
     """What became of one address. `is_expanded` says an alias made something else of it (RFC 3464 §2.3.3)."""
 
@@ -91,7 +92,7 @@ def _read_nothing(path: str) -> str:
     raise OSError(f"{path} cannot be read here")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AddressBook:
     """What an expansion may ask: which addresses are local, the alias tables in order, and who has a mailbox.
 
@@ -179,7 +180,7 @@ def forward_owners(source: str) -> tuple[str, ...]:
     return tuple(part[1:].removesuffix(_FORWARD) for part in parts if part.endswith(_FORWARD))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """Where a target stands: the entry it belongs to, and the entries and files around it, outermost first.
 

@@ -6,9 +6,10 @@ and stands as a bad item in its entry, so that whoever expands the entry can say
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
 from masqmail.routing.pattern import glob
 
@@ -24,7 +25,7 @@ class ItemKind(Enum):
     BAD = "bad"  # nothing we could use
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Item:
     """One target. `text` is the command, the path, or the target as written; `mailbox` is for addresses and users.
 
@@ -37,7 +38,7 @@ class Item:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AliasEntry:
     """One name with its targets. `source` is "FILE:NAME", by which people and the privileged parent find it."""
 
@@ -47,7 +48,7 @@ class AliasEntry:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileFault:
     """Something wrong in an alias file, for people."""
 
@@ -59,7 +60,7 @@ class FileFault:
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AliasTable:
     """The entries of one alias file in order, and what is wrong with it."""
 

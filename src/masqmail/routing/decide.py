@@ -6,9 +6,9 @@ Every route passed over has a reason in words for `masqmail queue show` and `mas
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.routing.link import ALWAYS, LinkState, Verdict
 from masqmail.routing.pattern import first_match, is_about_domains
@@ -27,7 +27,7 @@ class MessageFacts(NamedTuple):
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Considered:
     """One route, whether it is taken, and why or why not."""
 
@@ -36,7 +36,7 @@ class Considered:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """The route to use now with the link it goes over, or None; and the routes looked at, in order."""
 

@@ -6,9 +6,9 @@ looks on a terminal is the command's business.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.header import make_field
 from masqmail.routing.alias import AddressBook, Fault, Target, TargetKind, expand, forward_source
@@ -28,7 +28,7 @@ class Action(Enum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """The plan for one target of the address."""
 
@@ -54,7 +54,7 @@ class Step:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explanation:
     """What becomes of one address. `expanded` has the targets where an alias stands for it, else nothing."""
 
@@ -73,7 +73,7 @@ class Explanation:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ways:
     """What is known about the ways out at this moment.
 

@@ -1,8 +1,9 @@
 """What is known about a link, a way out that is up or down."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+
+from masqmail.frozen import frozen
 
 #: Links that exist without being configured.
 ALWAYS = "always"
@@ -22,7 +23,7 @@ class Source(Enum):
     MANUAL = "manual"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """The state of one link with the reason for it, in words for a person."""
 

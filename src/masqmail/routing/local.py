@@ -1,9 +1,10 @@
 """Which addresses are delivered on this host, and which user is meant by one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.routing.pattern import first_match, glob
 from masqmail.settings import Pattern
@@ -12,7 +13,7 @@ POSTMASTER = "postmaster"
 _REMEMBERED = 1024  # domains
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalDomains:
     """The local domains (globs), and the addresses that are an exception to them (patterns).
 

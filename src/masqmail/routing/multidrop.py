@@ -7,10 +7,10 @@ there says nothing about whose copy this is.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.addresslist import comment_end, parse_address_list
 from masqmail.mail.header import Field, split_fields, values
@@ -29,7 +29,7 @@ _QUOTED_OR_COMMENT = re.compile(rb'"(?>(?:[^"\\]|\\.)*)(?:"|\\?\Z)|\(', re.DOTAL
 _FOR = re.compile(rb"(?<![^\s;])for\s+(<(?:[^<>\"]|%b)*>|(?:[^\s;<>\"]|%b)+)" % (_QUOTED, _QUOTED), re.I | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MultidropRules:
     """What an account says about the recipients of its mail.
 

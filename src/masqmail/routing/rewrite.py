@@ -6,9 +6,9 @@ In a header field only the bytes of the address itself are replaced, and the mes
 a configured name is used where the message has none. Every other byte is as it was.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox, show_path
 from masqmail.mail.addresslist import ListedMailbox, parse_address_list, phrase_text
 from masqmail.mail.header import Field, join_fields, split_fields
@@ -18,7 +18,7 @@ from masqmail.routing.pattern import glob
 from masqmail.routing.route import AddressMap, Rewriting
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RewriteValue:
     """What a key of a map leads to. No local-part keeps the address's own (`*@domain`); the name may be empty."""
 
@@ -30,7 +30,7 @@ class RewriteValue:
         return Mailbox(mailbox.local_part if self.local_part is None else self.local_part, self.domain)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One address that a route changes, for people. `field` is the name of the map in the configuration.
 

@@ -1,8 +1,9 @@
 """Routes as policy sees them, and the class of a recipient: the ordered set of routes that fit it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.settings import Pattern
 
 #: The pseudo-route of recipients that are delivered on this host. No configured route may have its name.
@@ -22,7 +23,7 @@ class Way(Enum):
     ODMR = "odmr"  # nothing: it waits until its user fetches it, RFC 2645
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conditions:
     """What a message and recipient must be like to take a route. No patterns allow all; deny beats allow."""
 
@@ -39,7 +40,7 @@ class Conditions:
 AddressMap = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rewriting:
     """Which addresses of a message change on a route. `all` is the default for the five others."""
 
@@ -56,7 +57,7 @@ def line_of(user: str) -> str:
     return f"ATRN of {user}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Route:
     """A route without its transport options: when it applies, over which links, and what it rewrites.
 
@@ -73,7 +74,7 @@ class Route:
     user: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RouteClass:
     """The routes whose message conditions hold for a recipient, in order, whatever the links do now.
 

@@ -1,10 +1,11 @@
 """When to try again, when to warn and when to give up."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 
+from masqmail.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class RetrySchedule:
     """The wait after the first, second, … attempt; the last one repeats. Raises `ValueError` for none or no wait."""
 
@@ -24,7 +25,7 @@ class RetrySchedule:
         return max(self.waits)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lifetime:
     """Ages at which the originator is warned, and at which we give up.
 

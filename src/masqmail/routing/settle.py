@@ -15,11 +15,12 @@ the retry schedule begins when none of this run is left (`end_run`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
 
+from masqmail.frozen import frozen
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Notify
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Failed, Handover, NotTried, Outcome
 from masqmail.mail.status import LIFETIME_EXPIRED, LOCAL_ERROR, Status
@@ -45,7 +46,7 @@ class Report(Enum):
     RELAYED = "relayed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Standing:
     """How a recipient stood when the attempt began.
 
@@ -67,7 +68,7 @@ class Standing:
         return self.reported and flag in (DEFAULT_NOTIFY if self.notify is None else self.notify)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Terms:
     """How long we wait and how long we go on."""
 
@@ -75,7 +76,7 @@ class Terms:
     lifetime: Lifetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settlement:
     """What to record. `due` is for DEFERRED; `spent`: the attempt counts; `warned` of None changes nothing."""
 
@@ -138,7 +139,7 @@ def end_run(standing: Standing, terms: Terms, now: datetime) -> Settlement:
     return _Run(standing, None, terms, now).wait(standing.status, standing.reason, spent=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Run:
     """One attempt that has ended, and what is known about it."""
 

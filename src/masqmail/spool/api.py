@@ -10,12 +10,12 @@ survive the death of the process like all others, but a power failure only when 
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Body, Notify, Ret
 from masqmail.mail.status import Status
@@ -130,7 +130,7 @@ def body_pieces(body: bytes | Path, size_bytes: int = 65536) -> Iterator[bytes]:
             yield piece
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredMessage:
     """A message in our custody, as it was accepted. A big body is a file, a small one is here."""
 
@@ -156,7 +156,7 @@ class StoredMessage:
         return body_pieces(self.body, size_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredRecipient:
     """One recipient in our custody.
 
@@ -185,7 +185,7 @@ class StoredRecipient:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lease:
     """The right to work on these recipients of one message, until they are recorded."""
 
@@ -193,7 +193,7 @@ class Lease:
     recipients: tuple[StoredRecipient, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """What was done for a recipient, for its history. `spent` ones count as attempts."""
 
@@ -203,7 +203,7 @@ class Attempt:
     spent: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """The end of a lease for one recipient: its next state and why.
 
@@ -235,7 +235,7 @@ class HistoryEntry(NamedTuple):
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QueuedMessage:
     """A message with all its recipients, the ended ones included, as `masqmail queue` lists it.
 
@@ -246,7 +246,7 @@ class QueuedMessage:
     recipients: tuple[StoredRecipient, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Counts:
     """Recipients by state, and messages with their bytes. `queued` includes what is being sent."""
 
@@ -259,7 +259,7 @@ class Counts:
     oldest_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """Which messages a person means. All given conditions must hold; patterns are address globs.
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox, show_path
 from masqmail.mail.envelope import Body, Envelope, Notify
 from masqmail.mail.header import field_names, split_fields
@@ -48,7 +49,7 @@ class Refused(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Where a message comes from.
 
@@ -111,7 +112,7 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntakeSettings:
     """Our name in Received and Message-ID, and what we take."""
 

@@ -1,10 +1,10 @@
 """The right to work on recipients: taking it, noting that it was used, and giving back what a crash left."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, groupby
 
+from masqmail.frozen import frozen
 from masqmail.routing.route import RouteClass
 from masqmail.spool import history, messages
 from masqmail.spool.api import HistoryEntry, Lease
@@ -17,7 +17,7 @@ from masqmail.spool.states import State
 SQL = load("leases")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """Which waiting recipients somebody asks for; see `api.Spool.lease`."""
 
@@ -31,7 +31,7 @@ class Wanted:
         return {"now": stamp(self.now), "woken_at": optional_stamp(self.woken_at), "domain": self.domain}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounds:
     """How much is taken at a time."""
 

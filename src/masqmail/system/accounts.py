@@ -5,14 +5,15 @@ import pwd
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from masqmail.frozen import frozen
 
 _CACHE_SECONDS = 30.0  # asking may mean a directory server
 _MAX_CACHED = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Account:
     """A local user. `full_name` is empty where the system knows none."""
 

@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import RLock, get_ident
 from typing import Any, TextIO
 
+from masqmail.frozen import frozen
 from masqmail.system import logformat
 from masqmail.system.logformat import TRACE, Event
 
@@ -183,7 +183,7 @@ class _Output:
                 pass
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Gatherer:
     """The event loop in whose turns events gather, and its thread."""
 

@@ -1,8 +1,8 @@
 """One fetched message on its way from a server into the queue, together with the mark that it was taken."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.crlf import LineEnds
 from masqmail.mail.envelope import Envelope, Recipient
@@ -13,7 +13,7 @@ from masqmail.spool.api import FetchFate, FetchMark, Kind
 from masqmail.spool.intake import Incoming, Intake, Origin, Refused
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AccountTerms:
     """What all messages of an account have in common.
 

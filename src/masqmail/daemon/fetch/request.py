@@ -1,15 +1,16 @@
 """One fetch of one account that somebody waits for: what is asked, how far it is, and how it ended."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import anyio
 
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit
 from masqmail.mail.size import in_words
 from masqmail.retrieval.account import Order, Tally
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class End:
     """How a fetch ended. Without a `reason` it went well."""
 

@@ -1,7 +1,6 @@
 """What the tasks of all accounts work with."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 import anyio
 
@@ -9,12 +8,13 @@ from masqmail.config.fetch import FetchProtocol, FetchSection
 from masqmail.daemon.fetch.inbox import FetchInbox
 from masqmail.daemon.fetch.standing import Standing
 from masqmail.daemon.fetch.visit import Visitor
+from masqmail.frozen import frozen
 from masqmail.retrieval.account import Retriever
 from masqmail.routing.link import Verdict
 from masqmail.spool.api import Spool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tools:
     """Everything outside of an account. `prepare` is what comes before its first fetch, `slot` is of a link."""
 

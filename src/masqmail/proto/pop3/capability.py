@@ -1,10 +1,11 @@
 """What a POP3 server says it can do: RFC 2449."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from masqmail.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Capabilities:
     """The answer to CAPA. A server that has no CAPA is not `is_known`, and can do what RFC 1939 says."""
 

@@ -8,9 +8,9 @@
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.proto.lines import ReplyLines, nonsense, printable, shown
 
 MAX_LISTED_LINES = 256  # ours, for listings that are kept whole: the longest CAPA seen has about twenty
@@ -29,7 +29,7 @@ class Kind(Enum):
     CHALLENGE = b"+"  # the server wants an answer, RFC 5034 §4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """The first line of a reply. `code` is a response code in upper case, or empty; `raw` is what `text` was."""
 

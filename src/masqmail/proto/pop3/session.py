@@ -3,10 +3,10 @@
 The machine itself is `client`.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit
 from masqmail.proto import sasl
 from masqmail.proto.pop3.transaction import Answer
@@ -48,7 +48,7 @@ REPLY_TIMES: dict[Phase, timedelta] = {
 DELETING_TIME = 2 * _MINUTE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClientOptions:
     """How to speak to a server.
 
@@ -65,17 +65,17 @@ class ClientOptions:
     pipelining: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlsWanted:
     """The shell must start TLS now, then call `tls_started`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ready:
     """We are logged in."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ended:
     """The session is over before we said QUIT. `reason` stands behind the server's name.
 
@@ -86,7 +86,7 @@ class Ended:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quitted:
     """QUIT was answered: the connection can be closed."""
 

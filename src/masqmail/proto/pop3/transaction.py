@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.proto.errors import UsageError
 from masqmail.proto.lines import MAX_RECEIVED_LINE_BYTES, nonsense, shown
 from masqmail.proto.pop3.reply import Kind, Reply, ReplyParser
@@ -50,7 +51,7 @@ ANSWER_TIMES: dict[Verb, timedelta] = {
 _LONG = frozenset({Verb.LIST, Verb.UIDL, Verb.TOP, Verb.RETR})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """What is asked. `number` is that of a message in this session; TOP asks for its header section alone."""
 
@@ -66,7 +67,7 @@ class Command:
         return str(self).encode("ascii") + b"\r\n"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Counted:
     """The answer to STAT."""
 
@@ -74,21 +75,21 @@ class Counted:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sizes:
     """Some of the lines of LIST: message numbers and sizes in bytes, which may be wrong."""
 
     rows: list[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Names:
     """Some of the lines of UIDL: message numbers and their names; empty for what cannot be a name."""
 
     rows: list[tuple[int, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """The next piece of what TOP or RETR asked for, with the dots undone."""
 
@@ -96,14 +97,14 @@ class Text:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """The command succeeded, and everything it asked for is here."""
 
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """The server said -ERR."""
 

@@ -3,10 +3,10 @@
 The machine itself is `client`.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.mail.outcome import Culprit
 from masqmail.mail.status import Status
 from masqmail.proto import sasl
@@ -66,7 +66,7 @@ def _no_a_labels(domain: str) -> str:
     raise ValueError("no IDNA here")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClientOptions:
     """How to speak to a server.
 
@@ -89,17 +89,17 @@ class ClientOptions:
     to_a_labels: ToALabels = _no_a_labels
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlsWanted:
     """The shell must start TLS now, then call `tls_started`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ready:
     """The session stands: messages may be started."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdicts:
     """A message is through: one verdict per recipient of its envelope, in order."""
 
@@ -107,14 +107,14 @@ class Verdicts:
     verdicts: tuple[Verdict, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answered:
     """The answer to ATRN or ETRN. After an ATRN that succeeds our server goes on with `Client.rest`."""
 
     status: Status
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ended:
     """The session is over before we said QUIT. `reason` stands behind the server's name."""
 
@@ -123,7 +123,7 @@ class Ended:
     status: Status | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quitted:
     """QUIT was answered: the connection can be closed."""
 

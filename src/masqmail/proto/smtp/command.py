@@ -9,11 +9,11 @@ common), and a mailbox without a domain, which is for policy to accept or refuse
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import ClassVar, NamedTuple
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import MAX_PATH_BYTES, AddressError, Mailbox, scan_mailbox
 from masqmail.mail.envelope import Body, Recipient, Ret
 from masqmail.mail.status import BAD_ARGUMENTS, NOT_IMPLEMENTED, SYNTAX_ERROR, Status
@@ -62,7 +62,7 @@ class Verb(Enum):
     __hash__ = object.__hash__  # Enum's own is written in Python, and each command is looked up by its verb
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hello:
     """EHLO (`is_extended`) or HELO with the name the client gives itself."""
 
@@ -90,7 +90,7 @@ class Mail(NamedTuple):
         return Verb.MAIL_XHEADERRCPTS if self.xsubmit.header_recipients else Verb.MAIL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rcpt:
     """RCPT."""
 
@@ -98,7 +98,7 @@ class Rcpt:
     recipient: Recipient
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bdat:
     """BDAT: `size_bytes` octets of the message follow at once, RFC 3030 §2."""
 
@@ -110,7 +110,7 @@ class Bdat:
         return Verb.BDAT_LAST if self.is_last else Verb.BDAT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Auth:
     """AUTH: a mechanism in upper case, and the initial response still in base64 (RFC 4954 §4)."""
 
@@ -122,7 +122,7 @@ class Auth:
         return f"Auth(mechanism={self.mechanism!r}, initial=…)"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Atrn:
     """ATRN: the client wants the mail for these domains, or for all of its own, over this connection; RFC 2645."""
 
@@ -130,7 +130,7 @@ class Atrn:
     domains: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Etrn:
     """ETRN: the client wants what waits for a domain to be sent now, to wherever it goes; RFC 1985."""
 
@@ -139,7 +139,7 @@ class Etrn:
     with_subdomains: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Simple:
     """A command whose arguments, if it has any, change nothing."""
 

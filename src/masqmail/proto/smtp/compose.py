@@ -5,8 +5,8 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from masqmail.frozen import frozen
 from masqmail.mail.address import Mailbox
 from masqmail.mail.envelope import Envelope, Recipient
 from masqmail.mail.status import Status
@@ -20,7 +20,7 @@ _NOT_UTF8_XTEXT = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 §3: QCHAR, also 
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outgoing:
     """What the machine must know of a message. Its content stays with the shell, `size_bytes` long.
 
@@ -35,7 +35,7 @@ class Outgoing:
     header_is_ascii: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prepared:
     """A message's commands for one next hop. A recipient has either a command or a refusal of ours."""
 

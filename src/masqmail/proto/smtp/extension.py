@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from masqmail.frozen import frozen
 
 SIZE = "SIZE"  # RFC 1870
 PIPELINING = "PIPELINING"  # RFC 2920
@@ -25,7 +26,7 @@ _NUMBER = re.compile(r"\d{1,20}", re.ASCII)
 _LIMIT = re.compile(r"([A-Z0-9][A-Z0-9-]*)=(\d{1,6})", re.ASCII | re.IGNORECASE)  # RFC 9422 §4.1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """What a server allows per session and transaction, RFC 9422 §4; None where it names no number."""
 
@@ -34,7 +35,7 @@ class Limits:
     rcpt_domain_max: int | None = None  # different domains in one transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extensions:
     """What a server offers. Unknown keywords and bad arguments are passed over, as if not offered.
 

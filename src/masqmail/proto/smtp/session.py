@@ -4,9 +4,9 @@ The order is data: `NEXT` says what each command leads to when it is accepted. W
 sequence, RFC 5321 §4.1.4.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.mail.envelope import Envelope
 from masqmail.mail.status import Status
 from masqmail.proto.sasl import SERVER_MECHANISMS, Credentials
@@ -73,7 +73,7 @@ def refusal(state: State, verb: Verb) -> Status:
     return replies.MESSAGE_REFUSED if state is State.BROKEN else replies.ONLY_CHUNKS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offers:
     """What the server announces and allows in one session, until TLS begins.
 
@@ -143,43 +143,43 @@ WAIT_SECONDS = {
 # What the machine tells the shell. Those marked with * want an `answer` before anything else happens.
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begin:
     """* A message follows. An accepting answer lets it come, a refusal keeps it away."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     """The next piece of the message, as it will be stored."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class End:
     """The message is complete. Its final reply is given with `conclude`, while the session goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Discard:
     """The message that was begun will not be completed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Authenticate:
     """* Somebody logs in."""
 
     credentials: Credentials
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartTls:
     """Send the output, begin TLS, then call `tls_started`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Close:
     """Send the output and close the connection."""
 

@@ -5,9 +5,9 @@ recipients of a transaction. A transfer's recipients are named by their index in
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
+from masqmail.frozen import frozen
 from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError
 from masqmail.proto.smtp.compose import Outgoing, Prepared
@@ -33,7 +33,7 @@ class Fate(Enum):
     IN_DOUBT = "in doubt"  # completely sent, and never answered
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """The end of one recipient in one transaction. `status` is what was answered, if anything was."""
 

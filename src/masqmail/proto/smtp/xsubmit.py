@@ -5,8 +5,8 @@ docs/reference/sendmail.md. A client that uses XHEADERRCPTS may send the message
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from masqmail.frozen import frozen
 from masqmail.mail.envelope import Notify
 from masqmail.mail.status import BAD_ARGUMENTS
 from masqmail.proto.errors import PeerError
@@ -16,7 +16,7 @@ from masqmail.proto.smtp.parameters import decode_utf8_xtext, read_notify
 XSUBMIT_PARAMETERS = frozenset({"XSELF", "XHEADERRCPTS", "XFULLNAME", "XQUEUEONLY"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class XSubmit:
     """What the parameters of one MAIL ask for; nothing by default."""
 
