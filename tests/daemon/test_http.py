@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from masqmail.daemon import http
-from masqmail.daemon.http import HttpError, Request, Response, json_lines, json_list, serve_http
+from masqmail.daemon import httpserver
+from masqmail.daemon.http import HttpError, Request, Response, json_lines, json_list
+from masqmail.daemon.httpserver import serve_http
 from masqmail.net.errors import NetError
 from masqmail.net.fake import stream_pair
 from masqmail.net.stream import Stream
@@ -108,7 +109,7 @@ async def test_nesting_without_end_is_refused_like_any_other_nonsense() -> None:
 
 async def test_a_request_that_is_too_big_is_refused_before_it_is_here() -> None:
     request = b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n" + b" " * (
-        http.MAX_REQUEST_BYTES + 1
+        httpserver.MAX_REQUEST_BYTES + 1
     )
     status, _ = _status_and_body(await exchange(request))
     assert status == 413
@@ -121,14 +122,14 @@ async def test_head_gets_no_body() -> None:
 
 
 async def test_whoever_never_finishes_a_request_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.01)
+    monkeypatch.setattr(httpserver, "REQUEST_SECONDS", 0.01)
     status, document = _status_and_body(await _answer_to_silence(b"GET / HTTP/1.1\r\nHost:"))
     assert status == 408
     assert "was not here" in str(document)
 
 
 async def test_whoever_has_nothing_more_to_ask_is_just_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.01)
+    monkeypatch.setattr(httpserver, "REQUEST_SECONDS", 0.01)
     assert (await _answer_to_silence(GET)).count(b"HTTP/1.1") == 1
     assert await _answer_to_silence(b"") == b""
 

@@ -24,6 +24,7 @@ LATE_MODULES = (
     "email.header",
     "encodings.idna",
     "idna",
+    "masqmail.daemon.httpserver",
     *(f"masqmail.mail.words_{language}" for language in ("de", "en", "fr", "it")),
 )
 DIRECT_MODULES = ("dns.asyncbackend", "dns.asyncresolver", "dns.rdtypes.ANY.MX")

@@ -27,7 +27,6 @@ from masqmail.daemon.desk import Desk
 from masqmail.daemon.directory import Directory
 from masqmail.daemon.groups import groups_of
 from masqmail.daemon.housekeeping import Housekeeper
-from masqmail.daemon.http import serve_http
 from masqmail.daemon.lanes import Lanes
 from masqmail.daemon.listeners import Listeners
 from masqmail.daemon.localsettings import local_settings_of, mailstores_of, programs_of
@@ -267,6 +266,8 @@ class Daemon:
             await pickup.run(wait_for_change)
 
     async def _serve_control(self, stream: Stream) -> None:
+        from masqmail.daemon.httpserver import serve_http  # with h11, which costs memory that few hosts always need
+
         await serve_http(stream, self.control.handle)
 
     async def _bind(self, address: HostPort) -> Sequence[socket.socket]:
