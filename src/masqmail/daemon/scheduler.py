@@ -15,6 +15,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
+from masqmail.daemon.alarm import Alarm
 from masqmail.daemon.company import ONE, Company, Wanted
 from masqmail.daemon.lane import Lane, LaneKey
 from masqmail.daemon.outlook import Outlook
@@ -81,6 +82,7 @@ class Scheduler:
         self._crowded: set[str] = set()  # direct routes with more domains than lanes
         self._company = Company()
         self._wake = anyio.Event()
+        self._alarm = Alarm(clock, self.wake)
         self._is_resting = False
         self._news = anyio.Event()  # for `wait_until_idle`
 
@@ -271,7 +273,8 @@ class Scheduler:
                 looked_at = self._clock.now()
                 await self._turn(tasks, run_lane)
                 await self._end_runs(end_runs)
-                await self._sleep(looked_at)
+                self._alarm.set(tasks, await self._next_look(looked_at))
+                await self._rest()
 
     async def _turn(self, tasks: TaskGroup, run_lane: RunLane) -> None:
         self._stranded.look(self._lanes.values(), self._lane_has_link)
@@ -412,24 +415,19 @@ class Scheduler:
             "scheduler", [route_class], now=END_OF_TIME, max_messages=WINDOW, max_bytes=WINDOW_BYTES
         )
 
-    async def _sleep(self, looked_at: datetime) -> None:
-        """Until somebody wakes us, something becomes due (or did since `looked_at`), a pause or a silence ends."""
-        seconds = LONGEST_SLEEP.total_seconds()
+    async def _next_look(self, looked_at: datetime) -> float:
+        """The `boottime` when something becomes due (or did since `looked_at`), a pause or a silence ends."""
+        now = self._clock.boottime()
+        looks = [now + LONGEST_SLEEP.total_seconds(), self._pauses.next_end(), self._stranded.next_look()]
         usable = self._outlook.usable(self._classes)
         due = await self._spool.next_due(usable, after=looked_at) if usable else None
         if due is not None:
-            seconds = min(seconds, (due - self._clock.now()).total_seconds())
-        for ends in (self._pauses.next_end(), self._stranded.next_look()):
-            if ends is not None:
-                seconds = min(seconds, ends - self._clock.boottime())
+            looks.append(now + (due - self._clock.now()).total_seconds())
+        return min(look for look in looks if look is not None)
+
+    async def _rest(self) -> None:
+        """Until somebody wakes us, or the alarm does."""
         self._is_resting = True
         self._tell_news()
-        async with anyio.create_task_group() as waiting:
-            waiting.start_soon(self._wake_after, max(0.0, seconds))
-            await self._wake.wait()
-            waiting.cancel_scope.cancel()
+        await self._wake.wait()
         self._is_resting = False
-
-    async def _wake_after(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        self.wake()
