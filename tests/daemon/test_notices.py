@@ -83,6 +83,9 @@ async def test_held_reports_survive_a_restart_and_go_when_they_are_released(tmp_
         (notice,) = await letters(house, 1)
         assert notice["Subject"] == "Reports are held back"
         assert f"  {USER}@laptop.example.org: 1" in str(notice.get_content())
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(await tenant.daemon.spool.listing()) > 1:  # the notice is there, but not yet written down
+                await anyio.sleep(0.01)
     async with house.daemon() as tenant:
         (queued,) = await tenant.daemon.spool.listing()
         assert [item.state for item in queued.recipients] == [State.HELD]
