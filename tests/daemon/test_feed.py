@@ -120,6 +120,40 @@ async def test_a_lease_is_not_lost_when_whoever_waits_for_it_is_cancelled() -> N
     assert daemon.states() == [State.QUEUED]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_shared", "asked_for"),
+    [(0.1, False, [2, 4, 8, 16, 32, 64, 64]), (1.0, False, [2] * 60), (0.1, True, [2] * 60)],
+    ids=["a quick line", "a slow line", "others may help"],
+)
+async def test_on_a_quick_line_more_is_leased_than_was_asked_for(
+    seconds: float, is_shared: bool, asked_for: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Assembly(rules(smarthost()))
+    for number in range(120):
+        await daemon.accept(f"m{number:03}", "bob@far.example", tell=False)
+    asked: list[tuple[int, int]] = []
+
+    async def give(lane: Lane, max_messages: int, max_bytes: int) -> list[Lease]:
+        asked.append((max_messages, max_bytes))
+        classes = await daemon.spool.classes()
+        return await daemon.spool.lease("test", classes, now=daemon.clock.now(), max_messages=max_messages)
+
+    now = anyio.current_time()
+    monkeypatch.setattr("masqmail.daemon.feed.anyio.current_time", lambda: now)
+    feed = feed_of(daemon, give)
+    feed._lane.is_shared = is_shared
+    taken = []
+    while len(taken) < 120:
+        taken += [item.queue_id for item in await feed.take(max_transactions=2, max_bytes=1000)]
+        now += seconds / 32
+        if len(taken) == sum(wanted for wanted, _ in asked):
+            now += seconds
+    assert taken == [f"m{number:03}" for number in range(120)]
+    assert [messages for messages, _ in asked] == asked_for[: len(asked)]
+    assert all(size_bytes == 500 * messages for messages, size_bytes in asked)
+    feed.give_back()
+
+
 async def test_a_message_that_cannot_be_prepared_is_put_off_and_the_others_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

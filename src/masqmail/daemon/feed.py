@@ -1,7 +1,10 @@
 """The work of one remote lane: leases in, rewritten transactions out, outcomes to the desk."""
 
+import math
 from collections.abc import Callable, Sequence
 from logging import ERROR
+
+import anyio
 
 from masqmail.daemon.desk import Desk
 from masqmail.daemon.lane import Lane
@@ -23,6 +26,10 @@ FIRST_WINDOW_BYTES = 1 << 20
 #: Where other lanes may help, nothing is kept from them before it can be sent.
 FIRST_SHARED_WINDOW = 2
 
+#: When what was leased was all asked for within this time, more is leased the next time, up to a first window. So a
+#: quick line waits for few leases, and on a slow one what waits stays free to be held or to go another way.
+QUICK_SECONDS = 0.5
+
 
 class LaneFeed:
     """A `delivery.job.Feed` for one lane, over as many connections as that takes.
@@ -41,6 +48,8 @@ class LaneFeed:
         self._begun: set[int] = set()
         self.was_asked = False
         self._has_served = False
+        self._leased_at = -math.inf
+        self._ahead = 1  # so many times what is asked for
         lane.hold(self._share)
 
     def _share(self) -> None:
@@ -65,9 +74,19 @@ class LaneFeed:
         return bool(self._ready)
 
     async def _lease(self, max_messages: int, max_bytes: int) -> None:
+        self._leased_at = anyio.current_time()
         leases = await self._lane.lease(max_messages=max_messages, max_bytes=max_bytes)
         self._lane.in_hand += len(leases)
         self._ready += leases
+
+    async def _lease_ahead(self, max_messages: int, max_bytes: int) -> None:
+        """Leases what is asked for, and more where the line is quick."""
+        is_quick = anyio.current_time() - self._leased_at < QUICK_SECONDS
+        self._ahead = min(2 * self._ahead, FIRST_WINDOW_MESSAGES) if is_quick else 1
+        await self._lease(
+            max(max_messages, min(self._ahead * max_messages, FIRST_WINDOW_MESSAGES)),
+            max(max_bytes, min(self._ahead * max_bytes, FIRST_WINDOW_BYTES)),
+        )
 
     @property
     def is_unserved(self) -> bool:
@@ -78,8 +97,11 @@ class LaneFeed:
         """The next transactions for this connection. A message that cannot be prepared is deferred here."""
         self.was_asked = True
         missing = max_transactions - len(self._ready)
-        if not self._ready or (self._lane.is_shared and missing > 0):
-            await self._lease(missing, max_bytes)
+        if self._lane.is_shared:
+            if missing > 0:
+                await self._lease(missing, max_bytes)
+        elif not self._ready:
+            await self._lease_ahead(missing, max_bytes)
         leases, self._ready = self._ready[:max_transactions], self._ready[max_transactions:]
         transactions = []
         for lease in leases:
