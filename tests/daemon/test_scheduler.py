@@ -234,6 +234,28 @@ async def test_work_that_comes_while_a_lane_ends_is_not_forgotten() -> None:
         assert seen == ["late"]
 
 
+@pytest.mark.parametrize("most", [1, 2])
+async def test_mail_for_a_lane_at_work_wakes_the_scheduler_only_where_others_may_help(most: int) -> None:
+    daemon = Assembly(rules(smarthost(), connections={"isp": most}))
+    recipient = daemon.remote("bob@far.example")
+    seen: list[str] = []
+
+    async def run_lane(lane: Lane) -> None:
+        while True:
+            for lease in await lane.lease(max_messages=1, max_bytes=1):
+                seen.append(lease.message.queue_id)
+                deliver(daemon, lease)
+            await lane.wait_for_work(60)
+
+    async with started(daemon, run_lane):
+        for number in range(3):
+            await daemon.accept(f"m{number}", recipient, tell=False)
+            daemon.scheduler.note_classes({recipient.route_class})
+            assert daemon.scheduler._wake.is_set() is (not number or most > 1)
+            await rounds(20)
+        assert seen == ["m0", "m1", "m2"]
+
+
 async def test_mail_that_comes_while_the_scheduler_looks_is_not_forgotten() -> None:
     async with Assembly(rules(smarthost("a"), smarthost("b", ("umts",))), up=("dsl", "umts")).running() as daemon:
         daemon.peers.answer = says(GREYLISTED)

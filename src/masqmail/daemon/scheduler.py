@@ -107,11 +107,20 @@ class Scheduler:
             return  # nor can they now
         if self._wake.is_set():
             return  # it looks soon
-        if is_known and not any(one.tried for one in noted) and not self._outlook.by_route(noted):
-            self._unable |= noted  # none of them can go now; whatever changes that wakes us
-            self._unable_until = self._pauses.next_end() or math.inf
-            return
+        if is_known and not any(one.tried for one in noted):
+            routes = self._outlook.by_route(noted)
+            if not routes:
+                self._unable |= noted  # none of them can go now; whatever changes that wakes us
+                self._unable_until = self._pauses.next_end() or math.inf
+                return
+            if all(map(self._is_served, routes)):
+                return  # those lanes were told, and we look when they end
         self._wake.set()
+
+    def _is_served(self, route: str) -> bool:
+        """Whether a lane is at work that takes whatever comes for a route: then there is nothing to decide."""
+        lanes = self._lanes_of(route)
+        return any(lane.is_working and not lane.is_shared and not self._stranded.is_hanging(lane) for lane in lanes)
 
     def wake(self) -> None:
         """Something changed: look again, and tell the running lanes."""
