@@ -102,19 +102,22 @@ class Scheduler:
         if self._clock.boottime() >= self._unable_until:
             self._unable.clear()
         if self._lanes:
-            self._nudge({route for route_class in noted for route in route_class.routes})
+            routes = {route for route_class in noted for route in route_class.routes}
+            self._nudge(routes)
+            if is_known and routes and all(map(self._is_served, routes)):
+                return  # those lanes were told, and we look when they end
         elif noted <= self._unable:
             return  # nor can they now
         if self._wake.is_set():
             return  # it looks soon
         if is_known and not any(one.tried for one in noted):
-            routes = self._outlook.by_route(noted)
-            if not routes:
+            chosen = self._outlook.by_route(noted)
+            if not chosen:
                 self._unable |= noted  # none of them can go now; whatever changes that wakes us
                 self._unable_until = self._pauses.next_end() or math.inf
                 return
-            if all(map(self._is_served, routes)):
-                return  # those lanes were told, and we look when they end
+            if all(map(self._is_served, chosen)):
+                return
         self._wake.set()
 
     def _is_served(self, route: str) -> bool:
