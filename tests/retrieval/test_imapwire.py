@@ -51,7 +51,7 @@ async def test_the_end_of_the_connection_is_told() -> None:
 
 async def test_a_silent_server_is_given_up() -> None:
     here, server = wire(seconds=0.01)
-    with pytest.raises(StreamTimeout, match="no (whole )?answer within"):  # whole: the thread itself came late
+    with pytest.raises(StreamTimeout, match=r"no (whole )?answer within"):  # whole: the thread itself came late
         await in_thread(here.readline)
     server.abort()
 
