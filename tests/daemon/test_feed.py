@@ -22,10 +22,14 @@ LATER = Deferred(LOCAL_ERROR, Culprit.LOCAL, "later")
 
 def feed_of(daemon: Assembly, lease: Callable[[Lane, int, int], Awaitable[list[Lease]]] | None = None) -> LaneFeed:
     async def from_spool(lane: Lane, max_messages: int, max_bytes: int) -> list[Lease]:
-        classes = await daemon.spool.classes()
-        return await daemon.spool.lease("test", classes, now=daemon.clock.now(), max_messages=max_messages)
+        return await lease_some(daemon, max_messages)
 
     return LaneFeed(Lane(("isp", ""), lease or from_spool), daemon.rules.routes[0], daemon.spool, daemon.desk)
+
+
+async def lease_some(daemon: Assembly, max_messages: int) -> list[Lease]:
+    classes = await daemon.spool.classes()
+    return await daemon.spool.lease("test", classes, now=daemon.clock.now(), max_messages=max_messages)
 
 
 async def test_two_transactions_of_one_message_are_settled_apart() -> None:
@@ -135,8 +139,7 @@ async def test_on_a_quick_line_more_is_leased_than_was_asked_for(
 
     async def give(lane: Lane, max_messages: int, max_bytes: int) -> list[Lease]:
         asked.append((max_messages, max_bytes))
-        classes = await daemon.spool.classes()
-        return await daemon.spool.lease("test", classes, now=daemon.clock.now(), max_messages=max_messages)
+        return await lease_some(daemon, max_messages)
 
     now = anyio.current_time()
     monkeypatch.setattr("masqmail.daemon.feed.anyio.current_time", lambda: now)

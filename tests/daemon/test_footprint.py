@@ -52,8 +52,9 @@ def test_the_daemon_loads_nothing_for_what_most_hosts_never_do() -> None:
     commands = {"argparse", "gettext", "http.client", "masqmail.cli.run", "masqmail.cli.client"}
     archives = {"zipfile", "importlib.resources", "tempfile", "shutil"}
     fetching = {"masqmail.daemon.fetch.fetcher", "masqmail.daemon.fetch.accounts", "masqmail.retrieval.pop3session"}
+    requests = {"h11", "masqmail.daemon.httpserver"}
     others = {"encodings.idna", "multiprocessing", "logging.config", "importlib.metadata", "difflib"}
-    assert not loaded & (direct_delivery | reports | commands | archives | fetching | others)
+    assert not loaded & (direct_delivery | reports | commands | archives | fetching | requests | others)
 
 
 def test_what_the_daemon_loads_late_is_loaded_before_it_drops_roots_rights() -> None:

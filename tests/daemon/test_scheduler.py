@@ -234,9 +234,11 @@ async def test_work_that_comes_while_a_lane_ends_is_not_forgotten() -> None:
         assert seen == ["late"]
 
 
-@pytest.mark.parametrize("most", [1, 2])
-async def test_mail_for_a_lane_at_work_wakes_the_scheduler_only_where_others_may_help(most: int) -> None:
-    daemon = Assembly(rules(smarthost(), connections={"isp": most}))
+@pytest.mark.parametrize(("most", "names"), [(1, ["isp"]), (1, ["isp", "backup"]), (2, ["isp"])])
+async def test_mail_for_a_lane_at_work_wakes_the_scheduler_only_where_others_may_help(
+    most: int, names: list[str]
+) -> None:
+    daemon = Assembly(rules(*map(smarthost, names), connections={"isp": most}))
     recipient = daemon.remote("bob@far.example")
     seen: list[str] = []
 

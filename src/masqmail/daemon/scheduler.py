@@ -105,7 +105,7 @@ class Scheduler:
             routes = {route for route_class in noted for route in route_class.routes}
             self._nudge(routes)
             if is_known and routes and all(map(self._is_served, routes)):
-                return  # those lanes were told, and we look when they end
+                return  # whichever is the choice: its lane was told, and we look when that ends
         elif noted <= self._unable:
             return  # nor can they now
         if self._wake.is_set():
@@ -117,7 +117,7 @@ class Scheduler:
                 self._unable_until = self._pauses.next_end() or math.inf
                 return
             if all(map(self._is_served, chosen)):
-                return
+                return  # as above; the other routes are there for when this one fails
         self._wake.set()
 
     def _is_served(self, route: str) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Everybody may pass through the spool to the pickup folder, and leave files there that nobody else sees.
 SPOOL_MODE, PICKUP_MODE, RUNTIME_MODE = 0o711, 0o1733, 0o755
 
-#: Imported when first needed, which on most hosts is never; and those that only direct delivery needs.
+#: Imported when first needed, which on most hosts is never or seldom; and those that only direct delivery needs.
 LATE_MODULES = (
     "concurrent.futures.thread",
     "difflib",

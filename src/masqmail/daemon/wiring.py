@@ -266,7 +266,7 @@ class Daemon:
             await pickup.run(wait_for_change)
 
     async def _serve_control(self, stream: Stream) -> None:
-        from masqmail.daemon.httpserver import serve_http  # with h11, which costs memory that few hosts always need
+        from masqmail.daemon.httpserver import serve_http  # h11 comes with the first who asks
 
         await serve_http(stream, self.control.handle)
 
