@@ -1,5 +1,6 @@
 """`mservdetect` as a process, with a real little server on loopback."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,6 @@ import pytest
 
 from masqmail.cli import mservdetect as module
 from support.mserver import masqdialer_server
-from support.ports import free_port
 
 SOURCES = Path(__file__).parents[2] / "src"
 PROGRAM = (
@@ -62,9 +62,11 @@ def test_a_silent_server_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:
-    port = free_port()
-    complaint = f"mservdetect: cannot connect to 127.0.0.1 port {port}: Connection refused\n"
-    assert mservdetect("127.0.0.1", str(port)) == (69, "", complaint)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        complaint = f"mservdetect: cannot connect to 127.0.0.1 port {port}: Connection refused\n"
+        assert mservdetect("127.0.0.1", str(port)) == (69, "", complaint)
 
 
 @pytest.mark.parametrize("host", ["masqdialer.invalid", "a" * 300, "bücher..example"])

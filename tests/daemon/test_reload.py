@@ -63,8 +63,8 @@ def test_a_new_route_takes_what_was_waiting_for_one(daemon: Daemon) -> None:
 
 def test_a_faulty_file_changes_nothing_and_every_fault_is_logged(daemon: Daemon) -> None:
     _reload_with(daemon, "[routes.a]\nsmarthots = 1\n[queue]\nretry = 5\n", expect="configuration refused")
-    log = daemon.log.read_text()
-    assert "smarthots" in log and "queue.retry" in log
+    _until(lambda: "smarthots" in daemon.log.read_text(), "the first fault is not logged")
+    _until(lambda: "queue.retry" in daemon.log.read_text(), "the second fault is not logged")
     assert daemon.ask("status")["routes"] == []
 
 

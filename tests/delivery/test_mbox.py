@@ -230,7 +230,7 @@ def test_processes_that_append_at_once_lose_no_message(box: Path) -> None:
         "for number in range(25):\n"
         "    header = b'Subject: %s-%d\\r\\n\\r\\n' % (sys.argv[2].encode(), number)\n"
         "    pieces = [header] + [b'x' * 70 + b'\\r\\n'] * 500\n"
-        "    mbox.append(sys.argv[1], pieces, sender='', waits=[0.01] * 1000)\n"
+        "    mbox.append(sys.argv[1], pieces, sender='', waits=[0.01] * 6000)\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, box, name]) for name in ("a", "b", "c")]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
@@ -240,7 +240,7 @@ def test_processes_that_append_at_once_lose_no_message(box: Path) -> None:
 
 
 def test_threads_that_append_at_once_lose_no_message(box: Path) -> None:
-    threads = [threading.Thread(target=append, args=(box, MESSAGE, (0.01,) * 100)) for _ in range(8)]
+    threads = [threading.Thread(target=append, args=(box, MESSAGE, (0.01,) * 6000)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

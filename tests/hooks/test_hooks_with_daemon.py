@@ -95,9 +95,10 @@ def test_ip_up_before_the_daemon_has_started_counts_when_it_has(house: House) ->
     pause.write_text('#!/bin/sh\nread -r _ <"$FOLDER/started"\n')
     pause.chmod(0o755)
     house.call("ppp-ip-up", "line")
-    house.daemon.start()
-    house.send()
-    (house.programs / "started").write_text("now\n")
+    with (house.programs / "started").open("w") as started:  # it opens when the hook has tried in vain
+        house.daemon.start()
+        house.send()
+        started.write("now\n")
     wait_until(lambda: len(house.receiver.taken) == 1)
 
 

@@ -54,7 +54,7 @@ async def test_what_cannot_be_read_tells_nothing(tmp_path: Path) -> None:
 
 async def next_state(watch: AsyncGenerator[Observation, None], *, not_yet: LinkState | None = None) -> LinkState:
     """The next state, passing over what was found while a file was only half written."""
-    with anyio.fail_after(1):
+    with anyio.fail_after(5):
         while (state := (await anext(watch)).state) is not_yet:
             pass
     return state

@@ -1,5 +1,6 @@
 """The detector with a real little server on loopback."""
 
+import socket
 from datetime import timedelta
 
 import anyio
@@ -12,7 +13,6 @@ from masqmail.routing.link import LinkState
 from masqmail.settings import HostPort
 from masqmail.system.clock import FakeClock
 from support.mserver import masqdialer_server
-from support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,11 @@ async def test_a_server_that_closes_right_after_its_answer_has_answered() -> Non
 @pytest.mark.parametrize("says", [(), (b"READY",), (b"READY\n",), (b"READY\n", b"UP modem:1")])
 async def test_a_silent_server_tells_nothing(says: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that sends half a line does."""
+    open_socket = masqdialer.dial.open_socket
     monkeypatch.setattr(masqdialer, "LINE_SECONDS", 0.05)
+    monkeypatch.setattr(  # to connect may take longer
+        masqdialer.dial, "open_socket", lambda address, **_: open_socket(address, timeout_seconds=5)
+    )
     with masqdialer_server(*says) as server, anyio.fail_after(5):
         assert await detector(server.port).ask() == Observation(
             LinkState.UNKNOWN, f"127.0.0.1:{server.port} sent no line within 15 s"
@@ -86,10 +90,12 @@ async def test_a_slow_server_has_its_time_for_each_line_anew(monkeypatch: pytest
 
 
 async def test_a_server_that_is_not_there_tells_nothing() -> None:
-    port = free_port()
-    assert await detector(port).ask() == Observation(
-        LinkState.UNKNOWN, f"cannot connect to 127.0.0.1:{port}: connection refused"
-    )
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        assert await detector(port).ask() == Observation(
+            LinkState.UNKNOWN, f"cannot connect to 127.0.0.1:{port}: connection refused"
+        )
 
 
 async def test_a_name_that_is_none_tells_nothing() -> None:

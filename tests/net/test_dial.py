@@ -1,5 +1,6 @@
 import errno
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -21,9 +22,12 @@ def v6(host: str, port: int = 0) -> Endpoint:
     return Endpoint(socket.AF_INET6, (host, port, 0, 0))
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port where nobody listens, and nobody else can meanwhile."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
 
 
 @pytest.fixture
@@ -65,15 +69,17 @@ async def test_trouble_with_a_name_is_told_in_words(monkeypatch: pytest.MonkeyPa
         await look_up("mail.example.org")
 
 
-async def test_a_refused_connection_is_told_in_words() -> None:
-    port = unused_port()
+async def test_a_refused_connection_is_told_in_words(unused_port: int) -> None:
     with pytest.raises(ConnectFailure) as raised:
-        await open_socket(HostPort("127.0.0.1", port), timeout_seconds=5)
-    assert raised.value.reason == f"cannot connect to 127.0.0.1:{port}: connection refused"
+        await open_socket(HostPort("127.0.0.1", unused_port), timeout_seconds=5)
+    assert raised.value.reason == f"cannot connect to 127.0.0.1:{unused_port}: connection refused"
 
 
-async def test_every_address_that_failed_is_told_with_its_reason(resolves_to) -> None:  # type: ignore[no-untyped-def]
-    resolves_to(v4("127.0.0.1", unused_port()), v4("255.255.255.255", 25))
+async def test_every_address_that_failed_is_told_with_its_reason(
+    resolves_to,  # type: ignore[no-untyped-def]
+    unused_port: int,
+) -> None:
+    resolves_to(v4("127.0.0.1", unused_port), v4("255.255.255.255", 25))
     with pytest.raises(ConnectFailure) as raised:
         await open_socket(HostPort("mail.example.org", 25), timeout_seconds=5)
     assert "127.0.0.1: connection refused; 255.255.255.255: " in raised.value.reason
@@ -93,10 +99,13 @@ async def test_the_beginning_of_the_first_attempt_is_told_when_the_name_is_known
             assert told == ["begun"]
 
 
-async def test_the_next_address_is_tried_at_once_after_a_refusal(resolves_to) -> None:  # type: ignore[no-untyped-def]
+async def test_the_next_address_is_tried_at_once_after_a_refusal(
+    resolves_to,  # type: ignore[no-untyped-def]
+    unused_port: int,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        resolves_to(v4("127.0.0.2", unused_port()), v4("127.0.0.1", port))
+        resolves_to(v4("127.0.0.2", unused_port), v4("127.0.0.1", port))
         with await open_socket(HostPort("mail.example.org", port), timeout_seconds=5) as sock:
             assert sock.getpeername() == ("127.0.0.1", port)
 

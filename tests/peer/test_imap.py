@@ -79,8 +79,10 @@ WAYS = ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", ""]
 async def test_dovecot_lets_us_in(imap: DovecotImap, authority: Authority, way: str, mode: TlsMode) -> None:
     imap.put("plain", message(1))
     wanted = replace(account(imap, authority, "plain", mode), mechanisms=tuple(filter(None, [way])))
+    before = imap.log.count("Login: user=<plain>")
     inbox = await fetch(wanted)
     assert inbox.contents == [on_the_wire(message(1))]
+    wait_until(lambda: imap.log.count("Login: user=<plain>") > before, "the login in Dovecot's log")
     line = [line for line in imap.log.splitlines() if "Login: user=<plain>" in line][-1]
     assert (", TLS" in line) is (mode is not TlsMode.NONE)
     assert not way or f"method={way}," in line

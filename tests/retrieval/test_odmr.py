@@ -1,13 +1,16 @@
 """ATRN and ETRN from the customer's side, against servers that play a written part."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from masqmail.mail.outcome import Culprit
+from masqmail.net import session
 from masqmail.net.session import TlsMode
 from masqmail.net.stream import Stream
 from masqmail.proto.sasl import Credentials, Secret
+from masqmail.proto.smtp.clientsession import REPLY_TIMES, Phase
 from masqmail.retrieval.account import Account, FetchFailure, Inbox, Order
 from masqmail.retrieval.etrn import EtrnRetriever
 from masqmail.retrieval.odmr import OdmrRetriever
@@ -196,7 +199,10 @@ async def test_a_server_that_is_not_there_is_a_reason() -> None:
     assert caught.value.culprit is Culprit.CONNECTION
 
 
-async def test_every_wait_has_a_deadline() -> None:
+async def test_every_wait_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CONNECT_TIME", timedelta(days=1))
+    for other in REPLY_TIMES.keys() - {Phase.ATRN}:
+        monkeypatch.setitem(REPLY_TIMES, other, timedelta(days=1))
     async with playing(LOGIN + "C: ATRN example.org,example.com\nC: (the end)") as player:
         with pytest.raises(FetchFailure) as caught:
             await fetch(player, time_scale=0.2 / 600)

@@ -1,22 +1,25 @@
 """A session with a POP3 server over real connections on loopback, and everything that can go wrong with it."""
 
+import socket
 import ssl
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 
 from masqmail.mail.outcome import Culprit
+from masqmail.net import session
 from masqmail.net.session import TlsMemory, TlsMode
+from masqmail.proto.pop3.session import REPLY_TIMES, Phase
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.retrieval.account import Account, FetchFailure
 from masqmail.retrieval.pop3session import Visit, log_in
 from masqmail.settings import HostPort
 from masqmail.system import events
 from support.popserver import PopServer
-from support.ports import free_port
 from support.scripted_server import DROP, Listener, listening
 
 pytestmark = pytest.mark.anyio
@@ -91,13 +94,17 @@ async def test_a_failure_says_why_and_whether_the_password_is_to_blame(
 
 
 async def test_a_server_that_is_not_there() -> None:
-    nobody = HostPort("127.0.0.1", free_port())
-    with pytest.raises(FetchFailure, match="connection refused") as caught:
-        await log_in(replace(CLEAR, server=nobody), TlsMemory())
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = HostPort("127.0.0.1", unused.getsockname()[1])
+        with pytest.raises(FetchFailure, match="connection refused") as caught:
+            await log_in(replace(CLEAR, server=nobody), TlsMemory())
     assert caught.value.culprit is Culprit.CONNECTION
 
 
-async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
+async def test_a_server_that_says_nothing_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CONNECT_TIME", timedelta(days=1))
+    monkeypatch.setitem(REPLY_TIMES, Phase.GREETING, timedelta(days=1))
     async with listening(lambda: answering(capa="+OK")) as listener:  # and no end of the listing
         found = await failure(listener, replace(CLEAR, time_scale=0.001))
     assert str(found) == f"{listener.address}: no answer within 0.06 s (CAPA)"

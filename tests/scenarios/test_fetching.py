@@ -84,6 +84,7 @@ def test_mail_that_waits_is_in_the_mailbox_soon_after_the_start(
     assert odd.endswith(content.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n"))
     assert odd.startswith(b"Return-Path: <bob@far.example>\n")
     assert b"(account isp)" in odd.partition(b"\nReceived: ")[2][:100], odd[:500]
+    wait_until(lambda: daemon.ask("status")["fetch"][0]["last_at"], "the end of the fetch")
     (account,) = daemon.ask("status")["fetch"]
     assert (account["name"], account["state"]) == ("isp", "ready")
     assert account["reason"].startswith("3 messages taken (5")
@@ -147,11 +148,11 @@ def test_a_big_message_waits_on_the_server_until_somebody_gets_it(
     (end,) = fetch(daemon)
     assert (end["taken"], end["left"]) == (1, 1)
     fetch(daemon)
-    wait_for(daemon, "small")
-    notices = [one for one in daemon.mailbox() if b"\nAuto-Submitted:" in one]
-    assert len(notices) == 1
-    assert b"\n  masqmail fetch isp --message big\n" in notices[0]
-    assert b"\n  Subject: big\n" in notices[0]
+    wait_until(lambda: len(daemon.mailbox()) == 2 and daemon.queue() == [], "the small one and a notice", 20)
+    assert subjects(daemon) == ["small"]
+    (notice,) = [one for one in daemon.mailbox() if b"\nAuto-Submitted:" in one]
+    assert b"\n  masqmail fetch isp --message big\n" in notice
+    assert b"\n  Subject: big\n" in notice
     (end,) = fetch(daemon, "isp", "--message", "big")
     assert (end["state"], end["taken"]) == ("done", 1)
     wait_for(daemon, "small", "big")
@@ -172,7 +173,7 @@ def test_a_reply_to_the_notice_brings_the_big_message(
     answer = b"To: %s\nSubject: Re: big\n\nplease\n" % found[1]
     assert daemon.sendmail("-t", message=answer).returncode == 0
     wait_for(daemon, "big")
-    assert daemon.queue() == []
+    daemon.wait_for_empty_queue()
     history = daemon.ask("log")
     assert any("what it is about is fetched" in entry["text"] for entry in history)
 
@@ -190,7 +191,7 @@ def test_a_reply_that_was_written_while_no_daemon_ran_is_understood_at_its_start
     assert daemon.sendmail("-t", message=b"To: %s\nSubject: Re: big\n\nplease\n" % found[1]).returncode == 0
     daemon.start()
     wait_for(daemon, "big")
-    assert daemon.queue() == []
+    daemon.wait_for_empty_queue()
 
 
 def test_what_another_program_has_fetched_is_not_fetched_again(

@@ -169,6 +169,7 @@ async def test_who_leaves_the_from_field_out_gets_round_no_condition(tmp_path: P
             await tenant.submit(["bob@example.net"], text, sender=f"{USER}@laptop.example.org")
             await tenant.daemon.manual_links.declare("line", LinkState.UP)
             # the postmaster is told of those that no route takes, and has that at once
+            await tenant.until(lambda queue: bool(house.mailbox()))
             await tenant.until(lambda queue: set(queue) == {FAR})
             assert len(await tenant.daemon.spool.listing()) == 2
     assert [taken.recipients for taken in server.taken] == [("bob@example.net",)]
@@ -181,7 +182,7 @@ async def test_a_program_that_names_the_link_is_not_asked_for_every_message(tmp_
     script = f"echo x >> {asked}; exit 1"
     house = House(tmp_path, "127.0.0.1:9", f'[links.ask]\ndetect = "command"\ncommand = ["sh", "-c", "{script}"]\n')
     async with house.daemon() as tenant:
-        await anyio.to_thread.run_sync(wait_until, asked.exists, "the first question")
+        await anyio.to_thread.run_sync(wait_until, lambda: asked.exists() and asked.read_text(), "the first question")
         for number in range(20):
             await tenant.submit([FAR], message(f"m{number}"))
         assert len(await tenant.daemon.spool.listing()) == 20
@@ -276,7 +277,8 @@ def test_no_program_that_we_start_has_root_in_any_of_its_identities(daemon: Daem
     daemon.wait_for_empty_queue()
     nobody = str(pwd.getpwnam("nobody").pw_uid)
     for name in ("alias", "detector"):
-        lines = wait_until((daemon.folder / "open" / name).read_text, name).splitlines()
+        file = daemon.folder / "open" / name
+        lines = wait_until(lambda file=file: file.exists() and file.read_text(), name).splitlines()
         assert {tuple(line.split()) for line in lines} == {("Uid:", *[nobody] * 4)}
 
 

@@ -171,7 +171,7 @@ class Daemon:
 
     def logged(self, event: str) -> list[Any]:
         """The events of this name in the log; for `[log] format = "json"`."""
-        lines = self.log.read_text().splitlines()
+        *lines, _ = self.log.read_text().split("\n")  # the last one may be half written
         events = [json.loads(line) for line in lines if line.startswith("{")]
         return [found for found in events if found["event"] == event]
 

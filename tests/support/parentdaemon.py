@@ -32,6 +32,7 @@ from support import local
 DAEMON, BOB, CAROL, ALIAS = 40000, 40001, 40002, 40003
 CONTENT = Content(b"Subject: one\r\n", b"body\r\n")
 FREE = HostPort("127.0.0.1", 0)
+PRIVILEGED = HostPort("127.0.0.1", 7)  # not 1, where other tests expect nobody
 
 directory = Path(sys.argv[1])
 ACCOUNTS = {
@@ -55,7 +56,7 @@ def load_settings() -> ParentSettings:
         mailboxes={"carol": ("maildir", f"{directory}/mail/${{user}}.d", ())},
         pipe_timeout_seconds=5.0,
         alias_files=(f"{directory}/aliases",),
-        listen={str(FREE): (FREE.host, FREE.port), "127.0.0.1:1": ("127.0.0.1", 1)}
+        listen={str(FREE): (FREE.host, FREE.port), str(PRIVILEGED): (PRIVILEGED.host, PRIVILEGED.port)}
         if not (directory / "moved").exists()
         else {},
         secret_files=(f"{directory}/secret", f"{directory}"),
@@ -163,7 +164,7 @@ async def wishes(agent: ParentAgent) -> Any:
 async def opened(agent: ParentAgent) -> Any:
     """Sockets and secrets of the configuration come as descriptors."""
     (listener,) = await agent.listen(FREE)
-    privileged = await agent.listen(HostPort("127.0.0.1", 1))
+    privileged = await agent.listen(PRIVILEGED)
     secret = await agent.open_secret(f"{directory}/secret")
     with socket.create_connection(listener.getsockname()) as client:
         accepted, _ = listener.accept()
@@ -271,7 +272,7 @@ async def slow(agent: ParentAgent) -> Any:
 
 async def orphaned(agent: ParentAgent) -> Any:
     """Outlives its parent."""
-    task = asyncio.create_task(agent.deliver(pipe("|/bin/sleep 0.2", "orphan"), CONTENT))
+    task = asyncio.create_task(agent.deliver(pipe("|/bin/sleep 2", "orphan"), CONTENT))
     await asyncio.sleep(0.05)
     os.write(1, b"ready\n")
     outcome = await task

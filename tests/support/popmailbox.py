@@ -118,7 +118,8 @@ class MailboxServer(PopServer):
             case "UIDL":
                 return _listing(f"{number} {mail.uid}{self.mailbox.uidl_tail}" for number, mail in there)
             case "QUIT":
-                self.mailbox.mails[:] = [mail for _, mail in there]
+                gone = {id(mail) for number, mail in enumerate(self._mails, 1) if number in self._deleted}
+                self.mailbox.mails[:] = [mail for mail in self.mailbox.mails if id(mail) not in gone]
                 self.has_quit = self.is_closed = True
                 return b"+OK Bye\r\n"
             case "NOOP":

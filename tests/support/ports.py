@@ -1,17 +1,22 @@
 """Ports on loopback for servers that a test starts."""
 
+import os
 import secrets
 import socket
 import time
 
+#: Those of this process, of several that run tests side by side: a port is given before its server has it.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
 #: Below those that the kernel gives to outgoing connections, which could take one before its server is up.
-_RANGE = range(20_000, 32_000)
+_RANGE = range(20_000 + _WORKER, 32_000, _WORKERS)
 
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port nobody listens on now; never the same twice."""
+    """A port nobody listens on now; never the same twice, nor one of another worker's."""
     while True:
         port = secrets.choice(_RANGE)
         if port not in _given and _is_free(port):

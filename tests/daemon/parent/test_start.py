@@ -44,7 +44,7 @@ regain: "|setpriv --reuid=0 id -u"
 file: {path}/files/archive
 included: :include:{path}/included
 slow: "|/bin/sh -c 'echo $$ > {path}/files/pid; touch {path}/files/pid.done; exec sleep 60'"
-orphan: "|/bin/sleep 0.2"
+orphan: "|/bin/sleep 2"
 """
     )
     yield path
