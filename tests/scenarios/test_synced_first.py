@@ -97,6 +97,20 @@ def test_a_small_message_is_synced_before_the_250(tmp_path: Path) -> None:
         _first(calls[:synced], r"250 2\.0\.0 Safe")
 
 
+def test_a_body_of_middling_size_is_synced_before_its_row_and_the_250(tmp_path: Path) -> None:
+    daemon = Traced(tmp_path)
+    daemon.start()
+    _submit(daemon, 50_000)
+    daemon.stop()
+    calls = daemon.calls()
+    written = _first(calls, r"^pwrite64\(\d+<[^>]*/segments>.*MARKER")
+    body = _first(calls, r"^fdatasync\(\d+<[^>]*/segments>\) += 0", written)
+    row = _first(calls, r"^f(data)?sync\(\d+<[^>]*-wal>\) += 0", body)
+    _first(calls, r"^(sendto|write)\(\d+<socket.*250 2\.0\.0 Safe", row)
+    with pytest.raises(AssertionError):
+        _first(calls[:row], r"250 2\.0\.0 Safe")
+
+
 def test_a_big_body_and_its_folder_are_synced_before_the_250(tmp_path: Path) -> None:
     daemon = Traced(tmp_path)
     daemon.start()

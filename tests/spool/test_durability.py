@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def check_rows(folder: Path) -> None:
         "SELECT key FROM message WHERE NOT EXISTS (SELECT 1 FROM recipient WHERE id >> 20 = key)",
         "SELECT recipient FROM lease LEFT JOIN recipient ON id = recipient WHERE state IS NOT 'leased'",
         "SELECT id FROM recipient LEFT JOIN lease ON recipient = id WHERE state = 'leased' AND worker IS NULL",
+        "SELECT message FROM extent LEFT JOIN content USING (message) WHERE header IS NULL OR body IS NOT NULL",
         "SELECT class FROM recipient WHERE class NOT IN (SELECT id FROM class)",
     ):
         assert connection.execute(orphans).fetchall() == [], orphans
@@ -138,10 +140,15 @@ def check_rows(folder: Path) -> None:
     assert +tally.stored(connection) == +tally.count(connection)
     wanted = {
         row[0]
-        for row in connection.execute("SELECT queue_id FROM message JOIN content ON message = key WHERE body IS NULL")
+        for row in connection.execute(
+            "SELECT queue_id FROM message JOIN content ON content.message = key"
+            " LEFT JOIN extent ON extent.message = key WHERE body IS NULL AND position IS NULL"
+        )
     }
+    extents = connection.execute("SELECT position, position + size_bytes FROM extent ORDER BY position").fetchall()
     connection.close()
     assert wanted <= {path.name for path in (folder / "bodies").iterdir()}
+    assert all(end <= start for (_, end), (start, _) in pairwise(extents)), "no two bodies in the same place"
 
 
 def check_bodies(folder: Path) -> None:
@@ -207,7 +214,7 @@ async def test_a_full_queue_file_refuses_and_keeps_what_it_has(spool: SqliteSpoo
     leased = await lease_one(spool)
     await limit_pages(spool, 20)
     recorded = spool.record([record(leased, State.DELIVERED)])
-    big = [spool.accept([message(f"b{n}", body=b"x" * 60_000)]) for n in range(5)]
+    big = [spool.accept([message(f"b{n}", body=b"x" * 16_000)]) for n in range(9)]
     small = spool.accept([message("m3")])
     results = await asyncio.gather(*big, return_exceptions=True)
     assert SpoolFull in [type(result) for result in results]
@@ -216,7 +223,7 @@ async def test_a_full_queue_file_refuses_and_keeps_what_it_has(spool: SqliteSpoo
     kept = [f"b{n}" for n, result in enumerate(results) if result is None]
     assert await names(spool) == ["m2", *kept, "m3"]
     await limit_pages(spool, 10_000)
-    await spool.accept([message("m4", body=b"x" * 60_000)])
+    await spool.accept([message("m4", body=b"x" * 16_000)])
     assert (await spool.counts()).messages == len(kept) + 3
 
 

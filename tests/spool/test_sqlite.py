@@ -4,14 +4,16 @@ import random
 import re
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from masqmail.mail.status import OK, Status
+from masqmail.routing.route import RouteClass
 from masqmail.spool import messages, statements, tally
 from masqmail.spool.api import (
     Lease,
@@ -334,6 +336,7 @@ SCANS = {
         "count_deferred",
         "count_held",
         "count_leased",
+        "get_segments",
     },
 }
 
@@ -686,6 +689,7 @@ def assert_tally_is_right(db: Database) -> None:
 STEPS = (
     "accept",
     "accept",
+    "accept and lease",
     "lease",
     "lease",
     "record",
@@ -714,9 +718,11 @@ class Walk:
         chosen = rng.sample([A, B, C, LOCAL], 2)
         match rng.choice(STEPS):
             case "accept":
-                self.number += 1
-                targets = [recipient(f"a@d{n}.org", rng.choice(chosen)) for n in range(rng.randint(1, 3))]
-                await self.each(lambda spool: spool.accept([message(f"m{self.number}", *targets, received_at=now)]))
+                new = self.new_message(chosen, now)
+                await self.each(lambda spool: spool.accept([new]))
+            case "accept and lease":
+                new = self.new_message(chosen, now)
+                await self.each(lambda spool: asyncio.gather(spool.accept([new]), spool.lease("w", chosen, now=now)))
             case "lease":
                 woken_at = rng.choice([None, now])
                 await self.each(lambda spool: spool.lease("w", chosen, now=now, woken_at=woken_at))
@@ -740,6 +746,13 @@ class Walk:
                 await self.each(lambda spool: spool.clamp_due(now, 4 * MINUTE))
                 if rng.random() < 0.2:
                     await self.each(lambda spool: spool.recover(now))
+
+    def new_message(self, classes: Sequence[RouteClass], now: datetime) -> NewMessage:
+        self.number += 1
+        name, rng = f"m{self.number}", self.rng
+        targets = [recipient(f"a@d{n}.org", rng.choice(classes)) for n in range(rng.randint(1, 3))]
+        body = f"{name}\r\n".encode() * rng.choice([1, 1, 8_000, 16_000])
+        return message(name, *targets, received_at=now, body=body)
 
     async def record(self, clock: FakeClock) -> None:
         choices = {}

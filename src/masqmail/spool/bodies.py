@@ -1,27 +1,28 @@
-"""Message bodies: small ones go into the message's rows, big ones into files.
+"""Message bodies: small ones go into the message's rows, bigger ones into segments, big ones into files.
 
-A body is written to `bodies/incoming/N` while it is received. The bodies of all messages of a transaction are renamed
-to `bodies/QUEUEID` and synced, then the folder is, all before the rows commit. So a file without a row may exist
-after a crash, and is swept at the next start; a row without its file cannot.
+A big body is written to `bodies/incoming/N` while it is received. The big bodies of a transaction are renamed to
+`bodies/QUEUEID` and synced, then the folder is, all before the rows commit. So a file without a row may exist after a
+crash, and is swept at the next start; a row without its file cannot.
 """
 
-import errno
 import os
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
+from masqmail.spool.api import SpoolError, SpoolFull
+from masqmail.spool.files import mapped_errors, sync_folder
 
-#: Bodies up to this size live in the queue file. Measured: docs/explanation/durability.md.
-IN_ROW_BYTES = 128 * 1024
+#: Bodies up to this size live in the queue file, others up to the second one in segments beside it, and until then in
+#: memory. Measured: docs/explanation/durability.md.
+IN_ROW_BYTES = 32 * 1024
+IN_MEMORY_BYTES = 128 * 1024
 
 _SWEPT_NAMES = 200
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Bodies:
@@ -56,12 +57,12 @@ class Bodies:
 
         All are renamed before the first is synced: a journalling file system then needs one commit for most of it.
         """
-        with _mapped_errors("store a message body"):
+        with mapped_errors("store a message body"):
             for body, queue_id in bodies:
                 body.move(self.path(queue_id))
             for body, _ in bodies:
                 body.sync()
-            _sync_folder(self._directory)
+            sync_folder(self._directory)
 
     def remove(self, queue_id: str) -> None:
         """Removes the body of a message that is gone; one that cannot be removed is swept after the next start."""
@@ -73,7 +74,7 @@ class Bodies:
         for folder in [entry for entry in self._directory.iterdir() if entry != self._incoming and entry.is_dir()]:
             for path in folder.iterdir():
                 path.rename(self._directory / path.name)
-            _sync_folder(self._directory)
+            sync_folder(self._directory)
             folder.rmdir()
 
     def clear_incoming(self) -> None:
@@ -101,15 +102,15 @@ class Bodies:
     def _make_folder(self, folder: Path) -> None:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
 
 class NewBody:
     """A body while it is received: in memory at first, in a file when it grows.
 
     The receiver calls `write` and `discard`. `take` gives it to the spool; from then on the writer
-    alone has it: `in_row` is for its message's row, and what is a file is moved and synced, or removed if that came
-    to nothing.
+    alone has it: what is in memory is for a row or a segment, and what is a file is moved and synced, or removed if
+    that came to nothing.
     """
 
     __slots__ = ("_bodies", "_descriptor", "_failure", "_is_taken", "_memory", "_path", "size_bytes")
@@ -124,15 +125,15 @@ class NewBody:
         self._is_taken = False
 
     @property
-    def in_row(self) -> bytearray | None:
-        """What belongs into the row; None when the body is to be a file."""
-        return self._memory if self.size_bytes <= IN_ROW_BYTES else None
+    def in_memory(self) -> bytearray | None:
+        """All of it; None when the body is to be a file."""
+        return self._memory if self.size_bytes <= IN_MEMORY_BYTES else None
 
     def write(self, data: bytes) -> None:
         """Adds to the body. Raises `SpoolFull` when the disk is."""
         self._memory += data
         self.size_bytes += len(data)
-        if len(self._memory) > IN_ROW_BYTES:
+        if len(self._memory) > IN_MEMORY_BYTES:
             if not self._bodies.has_room(len(self._memory)):
                 raise SpoolFull("the disk is nearly full")
             self._spill()
@@ -174,7 +175,7 @@ class NewBody:
         self._memory = bytearray()
 
     def _spill(self) -> None:
-        with _mapped_errors("write a message body"):
+        with mapped_errors("write a message body"):
             if self._path is None:
                 self._path, self._descriptor = self._bodies.create()
             while self._memory and self._descriptor is not None:
@@ -185,23 +186,3 @@ class NewBody:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-@contextmanager
-def _mapped_errors(what: str) -> Iterator[None]:
-    """Raises what an `OSError` means for the spool."""
-    try:
-        yield
-    except OSError as error:
-        text = f"cannot {what}: {error}"
-        if error.errno in _NO_ROOM:
-            raise SpoolFull(text) from error
-        raise (SpoolBroken if error.errno == errno.EIO else SpoolError)(text) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,7 @@ from typing import Any
 
 from masqmail.spool import fetched, history
 from masqmail.spool.api import HistoryEntry, NewMessage, NewRecipient, Record, SpoolError
-from masqmail.spool.bodies import NewBody
+from masqmail.spool.bodies import IN_ROW_BYTES, NewBody
 from masqmail.spool.changes import (
     forwarded_entries,
     is_allowed,
@@ -35,12 +35,13 @@ from masqmail.spool.rows import (
     write_recipient,
     write_status,
 )
+from masqmail.spool.segments import Extent
 from masqmail.spool.statements import load
 from masqmail.spool.states import State
 
 SQL = load("custody")
 
-#: Of a message: its queue ID, its size, and whether its body is a file.
+#: Of a message: its queue ID, its size, and whether its body is elsewhere than in its row.
 _Custody = tuple[str, int, bool]
 
 
@@ -82,6 +83,7 @@ class _Rows:
         self._messages: list[Row] = []
         self._recipients: list[Row] = []
         self._contents: list[Row] = []
+        self._extents: list[Row] = []
         self._size_bytes = 0
 
     def add(self, key: int, message: NewMessage, size_bytes: int, at: int) -> None:
@@ -93,15 +95,22 @@ class _Rows:
             number = classes.number(recipient.route_class)
             self._recipients.append(write_recipient(id, number, at, classes.usable_seconds(number), recipient))
             db.tally.add(number, recipient.state)
-        body: object = message.body
-        if isinstance(body, NewBody):
-            content = body.in_row
-            if content is None:
-                db.new_files.append((body, message.queue_id))
-            body = content
         self._messages.append(write_message(key, message, size_bytes, at))
-        self._contents.append((key, message.header, body))
+        self._contents.append((key, message.header, self._body_for_row(key, message)))
         self._size_bytes += size_bytes
+
+    def _body_for_row(self, key: int, message: NewMessage) -> bytes | bytearray | None:
+        """A small body; another one is stored elsewhere with this transaction."""
+        body = message.body
+        if isinstance(body, NewBody) and body.in_memory is None:
+            self._db.new_files.append((body, message.queue_id))
+            return None
+        content = body.in_memory if isinstance(body, NewBody) else body
+        assert isinstance(content, bytes | bytearray)
+        if len(content) <= IN_ROW_BYTES:
+            return content
+        self._extents.append((key, *self._db.segments.place(content)))
+        return None
 
     def write(self) -> None:
         """Has them written with this transaction."""
@@ -110,6 +119,7 @@ class _Rows:
         inserts.add(SQL["add_message"], self._messages)
         inserts.add(SQL["add_recipient"], self._recipients)
         inserts.add(SQL["add_content"], self._contents)
+        inserts.add(SQL["add_extent"], self._extents)
         self._db.tally.add_messages(len(self._messages), self._size_bytes)
 
 
@@ -170,7 +180,7 @@ def forward(db: Database, shares: Sequence[_Forward]) -> None:
         if row is None or STATE[row[5]] is not State.LEASED:
             drop(reports)
             continue
-        _, queue_id, size_bytes, has_file, old_class, old_state, _, target, *_, held = row
+        _, queue_id, size_bytes, is_elsewhere, old_class, old_state, _, target, *_, held = row
         key = message_key(id)
         rows = db.connection.execute(SQL["get_targets"], id_range(key)).fetchall()
         there = [(TARGET_KIND[kind], name) for other, kind, name in rows if other != id]
@@ -181,7 +191,7 @@ def forward(db: Database, shares: Sequence[_Forward]) -> None:
         db.connection.execute(SQL["delete_recipient"], (id,))
         history.add(db, forwarded_entries(queue_id, target, text, new, db.now()))
         if not db.connection.execute(SQL["get_unended"], (id_list([key]),)).fetchone():
-            remove(db, {key: (queue_id, size_bytes, has_file)})
+            remove(db, {key: (queue_id, size_bytes, is_elsewhere)})
         accept(db, [reports])
 
 
@@ -242,7 +252,19 @@ def remove(db: Database, messages: Mapping[int, _Custody]) -> None:
     keys = id_list(messages)
     for statement in ("delete_recipients", "delete_content", "delete_messages"):
         db.connection.execute(SQL[statement], (keys,))
-    for queue_id, size_bytes, has_file in messages.values():
+    for _, size_bytes, _ in messages.values():
         db.tally.remove_message(size_bytes)
-        if has_file:
-            db.after_commit.append(partial(db.bodies.remove, queue_id))
+    _remove_bodies(db, {key: queue_id for key, (queue_id, _, is_elsewhere) in messages.items() if is_elsewhere})
+
+
+def _remove_bodies(db: Database, messages: dict[int, str]) -> None:
+    """Gives up the bodies of these messages, which are in segments or files, by their keys and queue IDs."""
+    if not messages:
+        return
+    keys = id_list(messages)
+    for key, *extent in db.connection.execute(SQL["get_extents"], (keys,)):
+        db.segments.give_up(Extent(*extent))
+        del messages[key]
+    db.connection.execute(SQL["delete_extents"], (keys,))
+    for queue_id in messages.values():
+        db.after_commit.append(partial(db.bodies.remove, queue_id))

@@ -7,7 +7,7 @@ alone commits and undoes.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from masqmail.spool.classes import Classes
 from masqmail.spool.inserts import Inserts
 from masqmail.spool.migrate import migrate
 from masqmail.spool.room import Ballast
+from masqmail.spool.segments import BLOCK_BYTES, SEGMENT_BYTES, Segments
 from masqmail.spool.statements import load
 
 SQL = load("start")
@@ -54,7 +55,7 @@ class Database:
         self.bodies = bodies
         self.now = now
         self.new_files: list[tuple[NewBody, str]] = []  # bodies to store before the commit, with their queue IDs
-        self.after_commit: list[Callable[[], None]] = []
+        self.after_commit: list[Callable[[], object]] = []
         self._ballast = Ballast(directory)
         self.last_number = 0
         self._is_synced = True
@@ -67,8 +68,10 @@ class Database:
             self.inserts = Inserts(self._connection)
             try:
                 self._prepare_with_ballast(settings_for(directory))
+                self.segments = Segments(directory, self._segments())
             except sqlite3.Error as error:
                 raise _opening_error(error, path) from error
+            opened.callback(self.segments.close)
             self._opened = opened.pop_all()
         self._ballast.take()
 
@@ -100,6 +103,10 @@ class Database:
             self.classes.forget([number for number, _ in self.classes.items()])
             self.tally.forget(self.connection)
 
+    def _segments(self) -> Iterator[tuple[int, int, int]]:
+        sizes = {"segment_bytes": SEGMENT_BYTES, "block_bytes": BLOCK_BYTES}
+        yield from self.connection.execute(SQL["get_segments"], sizes)
+
     def next_number(self) -> int:
         """The next number for a message or a line of history; one order for both, none is used twice."""
         self.last_number += 1
@@ -127,11 +134,13 @@ class Database:
         if self.new_files:
             self.bodies.store(self.new_files)
             self.new_files.clear()
+        self.segments.write()
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             failure = what_failed(error)
             raise failure if isinstance(failure, SpoolFull) else SpoolBroken(str(failure)) from error
+        self.segments.note_commit(is_durable=self._is_synced)
         for action in self.after_commit:
             action()
         self.after_commit.clear()
@@ -151,6 +160,7 @@ class Database:
         self.new_files.clear()
         if self._connection.in_transaction:  # SQLite ends some failed ones by itself
             self._connection.execute("ROLLBACK")
+        self.segments.undo()
         self.tally.rollback()
         self.classes.reload()
         self.after_commit.clear()

@@ -1,11 +1,14 @@
 """Reading messages and recipients out of the queue file."""
 
 from collections.abc import Generator, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
 from masqmail.spool.api import QueuedMessage, Selection, StoredMessage, StoredRecipient
 from masqmail.spool.changes import is_selected
 from masqmail.spool.database import Database
 from masqmail.spool.rows import Row, id_range, read_message, read_recipient
+from masqmail.spool.segments import Extent
 from masqmail.spool.statements import load
 
 SQL = load("messages")
@@ -18,7 +21,13 @@ PAGE_RECIPIENTS = 500
 def message(db: Database, key: int, *, with_body: bool = True) -> StoredMessage:
     """The message of that key."""
     statement = SQL["get_message" if with_body else "get_message_without_body"]
-    return read_message(db.connection.execute(statement, (key,)).fetchone(), db.bodies.path)
+    return read_message(db.connection.execute(statement, (key,)).fetchone(), partial(_other_body, db))
+
+
+def _other_body(db: Database, key: int, queue_id: str) -> bytes | Path:
+    """The body of a message that is not in its row."""
+    extent = db.connection.execute(SQL["get_extent"], (key,)).fetchone()
+    return db.segments.read(Extent(*extent)) if extent else db.bodies.path(queue_id)
 
 
 def recipients(db: Database, rows: Iterable[Row]) -> tuple[StoredRecipient, ...]:
@@ -86,7 +95,7 @@ def _page(db: Database, after: int, limit: int, owner_uid: int | None) -> tuple[
     items: list[QueuedMessage] = []
     number_of_recipients = 0
     for row in rows:
-        item = QueuedMessage(read_message(row, db.bodies.path), all_recipients(db, row[0]))
+        item = QueuedMessage(read_message(row, partial(_other_body, db)), all_recipients(db, row[0]))
         items.append(item)
         number_of_recipients += len(item.recipients)
         if number_of_recipients >= PAGE_RECIPIENTS:

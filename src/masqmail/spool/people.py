@@ -75,11 +75,11 @@ def _each_recipient(
 def remove(db: Database, queue_ids: Collection[str], now: datetime, text: str) -> int:
     """Deletes messages, the leased ones too: their records will be passed over."""
     total = 0
-    for queue_id, key, size_bytes, has_file in _in_custody(db, queue_ids):
+    for queue_id, key, size_bytes, is_elsewhere in _in_custody(db, queue_ids):
         for _, number, state in db.connection.execute(custody.SQL["get_states"], id_range(key)):
             db.tally.remove(number, STATE[state])
         db.connection.execute(custody.SQL["delete_leases"], id_range(key))
-        custody.remove(db, {key: (queue_id, size_bytes, has_file)})
+        custody.remove(db, {key: (queue_id, size_bytes, is_elsewhere)})
         history.add(db, [HistoryEntry(now, queue_id, "removed", text=text)])
         total += 1
     return total

@@ -98,8 +98,8 @@ def write_message(key: int, message: NewMessage, size_bytes: int, received_at: i
     )
 
 
-def read_message(row: Row, body_path: Callable[[str], Path]) -> StoredMessage:
-    """The value of a row of `message` with header and body behind it; a body of None is a file."""
+def read_message(row: Row, other_body: Callable[[int, str], bytes | Path]) -> StoredMessage:
+    """The value of a row of `message` with header and body behind it; `other_body` finds a body of None."""
     (key, queue_id, local_part, domain, size_bytes, received_at, received_from, protocol, owner_uid) = row[:9]
     (ret, envid, declared_body, smtputf8, kind, priority, header, body) = row[9:]
     return StoredMessage(
@@ -107,7 +107,7 @@ def read_message(row: Row, body_path: Callable[[str], Path]) -> StoredMessage:
         queue_id,
         None if local_part is None else Mailbox(local_part, domain),
         header,
-        body_path(queue_id) if body is None else body,
+        other_body(key, queue_id) if body is None else body,
         size_bytes,
         instant(received_at),
         received_from,

@@ -1,4 +1,4 @@
-"""Space given back: bodies that no message wants, free pages of the queue file, its journal. All of it in slices."""
+"""Space given back: bodies that no message wants, free pages of the queue file, its journal, segments. In slices."""
 
 import sqlite3
 from collections.abc import Generator
@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 
 from masqmail.spool.database import SQL, Database
+from masqmail.spool.segments import SEGMENT_BYTES, Extent
 
 #: Free pages are soon used again; only when there are so many of them, and such a share of the file, it shrinks.
 LEAST_FREE_PAGES = 1024
@@ -18,6 +19,7 @@ _VACUUMED_PAGES = 200
 def tidy(db: Database) -> Generator[None, None, None]:
     """Gives back what there is much of, after a crash or when a long queue was sent."""
     yield from db.bodies.sweep(partial(_has_body_file, db))
+    yield from empty_segments(db)
     free, total = _pragma(db, "freelist_count"), _pragma(db, "page_count")
     if free >= max(LEAST_FREE_PAGES, total * LEAST_FREE_SHARE):
         yield from shrink(db)
@@ -25,6 +27,27 @@ def tidy(db: Database) -> Generator[None, None, None]:
 
 def _has_body_file(db: Database, queue_id: str) -> bool:
     return db.connection.execute(SQL["has_body_file"], (queue_id,)).fetchone() is not None
+
+
+def empty_segments(db: Database) -> Generator[None, None, None]:
+    """Moves what is left in the last segments to the front, and cuts the file behind it."""
+    chosen = db.segments.choose_to_empty()
+    for number in chosen:
+        start = number * SEGMENT_BYTES
+        for message, *old in db.connection.execute(
+            SQL["get_extents_between"], (start, start + SEGMENT_BYTES)
+        ).fetchall():
+            new = db.segments.place(db.segments.read(Extent(*old)))
+            db.connection.execute(SQL["move_extent"], (new.position, message))
+            db.segments.give_up(Extent(*old))
+        yield
+    db.after_commit.append(partial(_cut_segments, db, has_moved_any=bool(chosen)))
+
+
+def _cut_segments(db: Database, *, has_moved_any: bool) -> None:
+    if has_moved_any and _empty_journal(db):  # which is on stable storage before
+        db.segments.note_commit(is_durable=True)
+    db.segments.cut()
 
 
 def shrink(db: Database) -> Generator[None, None, None]:
@@ -39,9 +62,12 @@ def shrink(db: Database) -> Generator[None, None, None]:
         db.after_commit.append(partial(_empty_journal, db))
 
 
-def _empty_journal(db: Database) -> None:
-    with suppress(sqlite3.Error):  # the next checkpoint will do
-        db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+def _empty_journal(db: Database) -> bool:
+    """Whether all that was committed is in the queue file, on stable storage; else the next checkpoint will do."""
+    with suppress(sqlite3.Error):
+        ((is_blocked, _, _),) = db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not is_blocked
+    return False
 
 
 def _pragma(db: Database, name: str) -> int:

@@ -25,7 +25,7 @@ from masqmail.spool.api import (
     SpoolFull,
     Tell,
 )
-from masqmail.spool.bodies import IN_ROW_BYTES, Bodies, NewBody
+from masqmail.spool.bodies import IN_MEMORY_BYTES, IN_ROW_BYTES, Bodies, NewBody
 from masqmail.spool.changes import message_size
 from masqmail.spool.database import Database
 from masqmail.spool.fetchmark import FetchMark, Uid
@@ -81,16 +81,18 @@ class SqliteSpool:
 
     def accept_and_tell(self, messages: Sequence[NewMessage], tell: Tell) -> None:
         messages = [self._take_body(message) for message in messages]
-        size_bytes = 0
+        size_bytes = in_rows = 0
         for message in messages:
-            size_bytes += message_size(message)
+            size = message_size(message)
+            size_bytes += size
+            in_rows += size if size <= IN_ROW_BYTES else len(message.header)
         if self._room.has(size_bytes):
             self._writer.submit_joint(
                 custody.accept,
                 messages,
                 Effect.FIRM,
                 tell,
-                size_bytes=size_bytes,
+                size_bytes=in_rows,
                 on_failure=custody.drop,
                 is_owed=False,
             )
@@ -102,7 +104,7 @@ class SqliteSpool:
         """The message with a big body as `NewBody`; this is the spool's from now on."""
         body = message.body
         if isinstance(body, bytes):
-            if len(body) <= IN_ROW_BYTES:
+            if len(body) <= IN_MEMORY_BYTES:
                 return message
             body = self._bodies.new(body)
             message = message._replace(body=body)

@@ -4,6 +4,9 @@ INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: add_content
 INSERT INTO content VALUES (?, ?, ?);
 
+-- name: add_extent
+INSERT INTO extent VALUES (?, ?, ?);
+
 -- name: add_recipient
 INSERT INTO recipient (
     id, class, state, touched, base, target, original, kind, domain, source, notify, orcpt, reported,
@@ -61,6 +64,12 @@ DELETE FROM recipient WHERE id IN (
 
 -- name: delete_content
 DELETE FROM content WHERE message IN (SELECT value FROM json_each(?));
+
+-- name: get_extents
+SELECT * FROM extent WHERE message IN (SELECT value FROM json_each(?));
+
+-- name: delete_extents
+DELETE FROM extent WHERE message IN (SELECT value FROM json_each(?));
 
 -- name: delete_messages
 DELETE FROM message WHERE key IN (SELECT value FROM json_each(?));

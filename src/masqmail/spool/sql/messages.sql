@@ -6,6 +6,9 @@ FROM message JOIN content ON content.message = message.key WHERE message.key = ?
 SELECT message.*, content.header, x''
 FROM message JOIN content ON content.message = message.key WHERE message.key = ?;
 
+-- name: get_extent
+SELECT position, size_bytes FROM extent WHERE message = ?;
+
 -- name: get_recipients
 SELECT * FROM recipient WHERE id BETWEEN ? AND ? ORDER BY id;
 

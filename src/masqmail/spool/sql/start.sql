@@ -34,6 +34,19 @@ SELECT class, count(*) FROM recipient WHERE state = 'held' GROUP BY class;
 -- name: count_leased
 SELECT class, count(*) FROM lease JOIN recipient ON recipient.id = lease.recipient GROUP BY class;
 
+-- name: get_segments
+SELECT
+    position / :segment_bytes,
+    sum((size_bytes + :block_bytes - 1) / :block_bytes * :block_bytes),
+    max(position + size_bytes)
+FROM extent GROUP BY 1;
+
+-- name: get_extents_between
+SELECT * FROM extent WHERE position >= ? AND position < ?;
+
+-- name: move_extent
+UPDATE extent SET position = ? WHERE message = ?;
+
 -- name: last_number
 SELECT max((SELECT coalesce(max(id), 0) FROM history), (SELECT coalesce(max(key), 0) FROM message));
 
