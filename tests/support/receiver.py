@@ -33,6 +33,7 @@ class Receiver:
     taken: list[Taken] = field(default_factory=list)
     connections: int = 0
     chunking: bool = True
+    verdict_seconds: float = 0  # from taking a message to saying so
 
     def count(self) -> dict[tuple[str, str], int]:
         """How often each recipient got each message."""
@@ -80,7 +81,7 @@ class _Session:
                 self._say("354 go on")
                 await self._writer.drain()
                 self._content = (await self._reader.readuntil(b"\r\n.\r\n"))[:-3].replace(b"\r\n..", b"\r\n.")
-                self._take()
+                await self._take()
             elif verb == b"QUIT":
                 self._say("221 bye")
                 await self._writer.drain()
@@ -97,14 +98,15 @@ class _Session:
         assert match, command
         self._content += await self._reader.readexactly(int(match[1]))
         if match[2]:
-            self._take()
+            await self._take()
         else:
             self._say("250 2.0.0 Ok")
 
-    def _take(self) -> None:
+    async def _take(self) -> None:
         receiver = self._receiver
         taken = Taken(identity(self._content), tuple(self._recipients), self._content, self._number)
         receiver.taken.append(taken)
+        await asyncio.sleep(receiver.verdict_seconds)
         self._say("250 2.0.0 taken")
         self._recipients, self._content = [], b""
 

@@ -96,6 +96,8 @@ class LaneFeed:
     async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
         """The next transactions for this connection. A message that cannot be prepared is deferred here."""
         self.was_asked = True
+        if self._lane.is_closed:
+            return ()
         missing = max_transactions - len(self._ready)
         if self._lane.is_shared:
             if missing > 0:
@@ -116,7 +118,7 @@ class LaneFeed:
         return transactions
 
     async def wait(self, timeout_seconds: float) -> bool:
-        return bool(self._ready) or await self._lane.wait_for_work(timeout_seconds)
+        return not self._lane.is_closed and (bool(self._ready) or await self._lane.wait_for_work(timeout_seconds))
 
     def watch(self, hear: Callable[[], None] | None) -> None:
         self._lane.watch(hear)
@@ -125,13 +127,13 @@ class LaneFeed:
         numbers = [id(transaction) for transaction in transactions]
         leases = [self._out[number][1] for number in numbers]
         self._begun.update(numbers)
-        self._lane.is_in_doubt = bool(self._begun)
+        self._lane.note_doubt(is_in_doubt=bool(self._begun))
         await self._spool.begin([recipient.id for lease in leases for recipient in lease.recipients])
 
     def settle(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> None:
         _, lease = self._out.pop(id(transaction))
         self._begun.discard(id(transaction))
-        self._lane.is_in_doubt = bool(self._begun)
+        self._lane.note_doubt(is_in_doubt=bool(self._begun))
         self._settle(lease, outcomes)
 
     @property
@@ -163,6 +165,8 @@ class LaneFeed:
         """Ends every lease that has no outcome; nothing happened to its recipients."""
         leases = [*(lease for _, lease in self._out.values()), *self._ready]
         self._out, self._ready = {}, []
+        self._begun.clear()
+        self._lane.note_doubt(is_in_doubt=False)
         self._lane.in_hand -= len(leases)
         self._desk.give_back(leases)
 

@@ -66,10 +66,12 @@ class Lane:
         self.next_hop = ""  # of several, the one it is at
         self.is_connected = False  # to that
         self.is_in_doubt = False  # whether the other side may have taken a message that has no answer yet
+        self.is_closed = False  # nothing more may be begun
         self.scope = anyio.CancelScope()  # around its work
         self._give_leases = give_leases
         self._ear = ear
         self._decided = anyio.Event()
+        self._certain = anyio.Event()
         self._more = anyio.Event()
         self._watcher: Callable[[], None] | None = None
         self._give_up: Callable[[], None] | None = None
@@ -88,6 +90,8 @@ class Lane:
         Not to be cancelled half-way: a lease that the spool gave and nobody received would never end.
         """
         self._more = anyio.Event()
+        if self.is_closed:
+            return []
         with anyio.CancelScope(shield=True):
             leases = await self._give_leases(self, max_messages, max_bytes)
         self.did_something |= bool(leases)
@@ -138,6 +142,20 @@ class Lane:
     def note_answer(self) -> None:
         """The other side is alive."""
         self.answers += 1
+
+    def note_doubt(self, *, is_in_doubt: bool) -> None:
+        """Whether the other side may have taken a message that has no answer yet."""
+        self.is_in_doubt = is_in_doubt
+        if not is_in_doubt:
+            self._certain.set()
+
+    async def finish(self) -> None:
+        """Has it begin nothing more; returns when the other side has answered for all that it may have taken."""
+        self.is_closed = True
+        self.nudge()
+        while self.is_in_doubt:
+            self._certain = anyio.Event()
+            await self._certain.wait()
 
     def stop(self) -> None:
         """Breaks off its work; what it had is given back, or in doubt where nobody can know."""

@@ -55,7 +55,10 @@ class LocalLane:
 
 
 class _Shift:
-    """One run of the lane. `_open` counts the jobs that were leased and have no outcome."""
+    """One run of the lane.
+
+    `_open` counts the jobs that were leased and have no outcome, `_begun` those that are carried out.
+    """
 
     def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, lane: Lane) -> None:
         self._spool = spool
@@ -63,6 +66,7 @@ class _Shift:
         self._agent = agent
         self._lane = lane
         self._open = 0
+        self._begun = 0
         self._ended = anyio.Event()
         self._mailbox_places = anyio.Semaphore(MAILBOX_PLACES)
         self._pipe_places = anyio.Semaphore(PIPE_PLACES)
@@ -88,14 +92,17 @@ class _Shift:
         await self._ended.wait()
 
     async def _work(self, lease: Lease) -> None:
-        """One job. A cancelled one goes back into the queue."""
+        """One job. A cancelled one goes back into the queue, and one whose turn comes when nothing more may begin."""
         recipient = lease.recipients[0]
         is_begun = False
         outcome: Outcome | Forwarded | None = None
         try:
             async with self._places_for(recipient):
+                if self._lane.is_closed:
+                    return
                 await self._spool.begin([recipient.id])
                 is_begun = True
+                self._note_begun(1)
                 outcome = await self._deliver_safely(lease.message, recipient)
         finally:
             if isinstance(outcome, Forwarded):
@@ -104,9 +111,15 @@ class _Shift:
                 self._desk.settle(lease, None, [outcome])
             else:
                 self._desk.give_back([lease], INTERRUPTED if is_begun else "")
+            if is_begun:
+                self._note_begun(-1)
             self._open -= 1
             self._ended.set()
             self._lane.nudge()
+
+    def _note_begun(self, change: int) -> None:
+        self._begun += change
+        self._lane.note_doubt(is_in_doubt=bool(self._begun))
 
     def _mailstore(self, recipient: StoredRecipient) -> Mailstore | None:
         """How the recipient gets mail, if it is a user."""

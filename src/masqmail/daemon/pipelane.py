@@ -42,7 +42,10 @@ class PipeLane:
 
 
 class _Shift:
-    """One run of the lane. `_open` counts the recipients that were leased and have no outcome."""
+    """One run of the lane.
+
+    `_open` counts the recipients that were leased and have no outcome, `_begun` those whose program runs.
+    """
 
     def __init__(
         self, spool: Spool, desk: Desk, agent: LocalAgent, places: anyio.Semaphore, lane: Lane, route: Route
@@ -54,6 +57,7 @@ class _Shift:
         self._lane = lane
         self._route = route
         self._open = 0
+        self._begun = 0
         self._ended = anyio.Event()
         self._most = desk.directory.rules.max_connections(route.name)
         self._places = anyio.CapacityLimiter(self._most)
@@ -72,21 +76,30 @@ class _Shift:
                 await self._ended.wait()
 
     async def _work(self, lease: Lease) -> None:
-        """One recipient. A cancelled one goes back into the queue."""
+        """One recipient. A cancelled one goes back into the queue, or one whose turn comes when nothing may begin."""
         is_begun = False
         outcome: Outcome | None = None
         try:
             async with self._places, self._all_places:
+                if self._lane.is_closed:
+                    return
                 await self._spool.begin([lease.recipients[0].id])
                 is_begun = True
+                self._note_begun(1)
                 outcome = await self._deliver_safely(lease)
         finally:
             if outcome is not None:
                 self._desk.settle(lease, self._route, [outcome])
             else:
                 self._desk.give_back([lease], INTERRUPTED if is_begun else "")
+            if is_begun:
+                self._note_begun(-1)
             self._open -= 1
             self._ended.set()
+
+    def _note_begun(self, change: int) -> None:
+        self._begun += change
+        self._lane.note_doubt(is_in_doubt=bool(self._begun))
 
     async def _deliver_safely(self, lease: Lease) -> Outcome:
         try:

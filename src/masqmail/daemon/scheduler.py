@@ -84,6 +84,7 @@ class Scheduler:
         self._wake = anyio.Event()
         self._alarm = Alarm(clock, self.wake)
         self._is_resting = False
+        self._is_finishing = False
         self._news = anyio.Event()  # for `wait_until_idle`
 
     @property
@@ -215,6 +216,13 @@ class Scheduler:
                 leases += await self._lease(lane, max_messages - len(leases), max_bytes, domain)
         return leases
 
+    async def finish(self) -> None:
+        """Begins nothing more; returns when it is known of all that was begun what became of it."""
+        self._is_finishing = True
+        async with anyio.create_task_group() as finishing:
+            for lane in self._lanes.values():
+                finishing.start_soon(lane.finish)
+
     # --- what lanes and views ask it
 
     def choice(self, route_class: RouteClass) -> Choice:
@@ -289,6 +297,8 @@ class Scheduler:
                 await self._rest()
 
     async def _turn(self, tasks: TaskGroup, run_lane: RunLane) -> None:
+        if self._is_finishing:
+            return
         self._stranded.look(self._lanes.values(), self._lane_has_link)
         by_route = self._outlook.by_route(self._classes)
         await self._usable.advance(self._outlook.usable(self._classes))

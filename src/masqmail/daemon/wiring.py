@@ -161,8 +161,15 @@ class Daemon:
         """Takes nothing new, and lets those who are at work finish for a while."""
         async with anyio.create_task_group() as closing:
             closing.start_soon(self.listeners.close, GRACE_SECONDS)
+            if self._broken is None:
+                closing.start_soon(self._finish_sending)
             if self.fetcher is not None:
                 closing.start_soon(self.fetcher.close)
+
+    async def _finish_sending(self) -> None:
+        """What is broken off while the other side may have taken it comes there twice."""
+        with anyio.move_on_after(GRACE_SECONDS):
+            await self.scheduler.finish()
 
     async def _recover(self) -> None:
         now = self.clock.now()
