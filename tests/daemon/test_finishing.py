@@ -112,6 +112,27 @@ async def test_a_server_that_has_taken_nothing_is_not_waited_for() -> None:
     assert daemon.states() == [State.QUEUED]
 
 
+async def test_a_connection_that_came_too_late_is_held_against_nobody() -> None:
+    daemon = Assembly(rules(smarthost("isp")))
+    is_connected = anyio.Event()
+
+    async def connects(hop: Any, options: Any, feed: Any, memory: Any) -> SessionEnd:
+        await is_connected.wait()
+        assert not await feed.take(max_transactions=8, max_bytes=1 << 20)
+        assert not await feed.wait(60)
+        return SessionEnd()
+
+    daemon.lanes._send = connects
+    async with daemon.running():
+        await daemon.accept("m1", "joe@far.example")
+        await daemon.scheduler.finish()
+        is_connected.set()
+        await daemon.settle()
+        assert daemon.scheduler.paused_routes() == {}
+        assert daemon.states() == [State.QUEUED]
+    assert [item.attempts for item in daemon.recipients()] == [0]
+
+
 async def test_a_connection_that_breaks_ends_the_wait() -> None:
     daemon = Assembly(rules(smarthost("isp")))
     is_broken = anyio.Event()

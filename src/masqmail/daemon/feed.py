@@ -91,7 +91,7 @@ class LaneFeed:
     @property
     def is_unserved(self) -> bool:
         """Whether work is left although no outcome came since `prime`: the connection was of no use."""
-        return bool(self._ready) and not self._has_served
+        return bool(self._ready) and not self._has_served and not self._lane.is_closed
 
     async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
         """The next transactions for this connection. A message that cannot be prepared is deferred here."""
