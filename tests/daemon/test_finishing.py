@@ -28,9 +28,17 @@ class Finishing:
         await self._daemon.scheduler.finish()
         self.is_over = True
 
+    async def over_with(self, gate: anyio.Event) -> None:
+        """It is, and not before the gate opens."""
+        await self._daemon.settle()
+        assert not self.is_over
+        gate.set()
+        await self._daemon.settle()
+        assert self.is_over
 
-async def test_a_delivery_that_was_begun_is_waited_for_and_no_other_begins() -> None:
-    daemon = Assembly(rules())
+
+def hold_up_deliveries(daemon: Assembly) -> anyio.Event:
+    """Whatever this host delivers to waits for the event."""
     gate = anyio.Event()
 
     async def answer(job: LocalJob) -> Outcome | None:
@@ -38,6 +46,12 @@ async def test_a_delivery_that_was_begun_is_waited_for_and_no_other_begins() -> 
         return None
 
     daemon.agent.answer = answer
+    return gate
+
+
+async def test_a_delivery_that_was_begun_is_waited_for_and_no_other_begins() -> None:
+    daemon = Assembly(rules())
+    gate = hold_up_deliveries(daemon)
     finishing = Finishing(daemon)
     async with daemon.running(), anyio.create_task_group() as tasks:
         for number in range(MAILBOX_PLACES + 2):
@@ -45,33 +59,20 @@ async def test_a_delivery_that_was_begun_is_waited_for_and_no_other_begins() -> 
         tasks.start_soon(finishing.run)
         await daemon.settle()
         await daemon.accept("late", daemon.local("ann"))
-        assert not finishing.is_over
-        gate.set()
-        await daemon.settle()
-        assert finishing.is_over
+        await finishing.over_with(gate)
     assert len(daemon.agent.jobs) == MAILBOX_PLACES
     assert [(item.state, item.reason) for item in daemon.recipients()] == [(State.QUEUED, "")] * 3
 
 
 async def test_a_program_of_a_pipe_route_that_runs_is_waited_for_and_no_other_starts() -> None:
     daemon = Assembly(rules(Route("fax", ("dsl",), Way.PIPE)))
-    gate = anyio.Event()
-
-    async def answer(job: LocalJob) -> Outcome | None:
-        await gate.wait()
-        return None
-
-    daemon.agent.answer = answer
+    gate = hold_up_deliveries(daemon)
     finishing = Finishing(daemon)
     async with daemon.running(), anyio.create_task_group() as tasks:
         await daemon.accept("m1", "joe@far.example")
         await daemon.accept("m2", "joe@far.example")
         tasks.start_soon(finishing.run)
-        await daemon.settle()
-        assert not finishing.is_over
-        gate.set()
-        await daemon.settle()
-        assert finishing.is_over
+        await finishing.over_with(gate)
     assert [job.kind for job in daemon.agent.jobs] == [TargetKind.REMOTE]
     assert daemon.states() == [State.QUEUED]
 
@@ -86,11 +87,7 @@ async def test_the_answer_for_what_a_server_may_have_taken_is_waited_for_and_it_
         daemon.scheduler.note_classes({daemon.remote("joe@far.example").route_class})
         await daemon.settle()
         tasks.start_soon(finishing.run)
-        await daemon.settle()
-        assert not finishing.is_over
-        daemon.peers.gate.set()
-        await daemon.settle()
-        assert finishing.is_over
+        await finishing.over_with(daemon.peers.gate)
         await daemon.link("dsl", daemon.board.states["dsl"])  # what else would start a lane
     assert len(daemon.peers.taken) == 8, "the first lot, and not the second"
     assert len(daemon.peers.calls) == 1
@@ -147,8 +144,4 @@ async def test_a_connection_that_breaks_ends_the_wait() -> None:
     async with daemon.running(), anyio.create_task_group() as tasks:
         await daemon.accept("m1", "joe@far.example")
         tasks.start_soon(finishing.run)
-        await daemon.settle()
-        assert not finishing.is_over
-        is_broken.set()
-        await daemon.settle()
-        assert finishing.is_over
+        await finishing.over_with(is_broken)

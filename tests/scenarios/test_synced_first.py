@@ -79,6 +79,14 @@ def _first(calls: list[str], pattern: str, after: int = -1) -> int:
     raise AssertionError(f"no call after number {after} matches {pattern!r}")
 
 
+def _answered_after_sync(calls: list[str], after: int) -> None:
+    """Behind that call the rows are synced, and only then the client gets its 250."""
+    synced = _first(calls, r"^f(data)?sync\(\d+<[^>]*-wal>\) += 0", after)
+    _first(calls, r"^(sendto|write)\(\d+<socket.*250 2\.0\.0 Safe", synced)
+    with pytest.raises(AssertionError):
+        _first(calls[:synced], r"250 2\.0\.0 Safe")
+
+
 def _submit(daemon: Daemon, size: int) -> None:
     content = message("synced", b"MARKER" + b"z" * 60 + b"\n" + (b"z" * 70 + b"\n") * (size // 71))
     assert Load(daemon, 1).submit_by_smtp("synced", ("ann@example.net",), content)
@@ -90,11 +98,7 @@ def test_a_small_message_is_synced_before_the_250(tmp_path: Path) -> None:
     _submit(daemon, 1000)
     daemon.stop()
     calls = daemon.calls()
-    written = _first(calls, r"^p?write(64)?\(\d+<[^>]*-wal>.*MARKER")
-    synced = _first(calls, r"^f(data)?sync\(\d+<[^>]*-wal>\) += 0", written)
-    _first(calls, r"^(sendto|write)\(\d+<socket.*250 2\.0\.0 Safe", synced)
-    with pytest.raises(AssertionError):
-        _first(calls[:synced], r"250 2\.0\.0 Safe")
+    _answered_after_sync(calls, _first(calls, r"^p?write(64)?\(\d+<[^>]*-wal>.*MARKER"))
 
 
 def test_a_body_of_middling_size_is_synced_before_its_row_and_the_250(tmp_path: Path) -> None:
@@ -104,11 +108,7 @@ def test_a_body_of_middling_size_is_synced_before_its_row_and_the_250(tmp_path: 
     daemon.stop()
     calls = daemon.calls()
     written = _first(calls, r"^pwrite64\(\d+<[^>]*/segments>.*MARKER")
-    body = _first(calls, r"^fdatasync\(\d+<[^>]*/segments>\) += 0", written)
-    row = _first(calls, r"^f(data)?sync\(\d+<[^>]*-wal>\) += 0", body)
-    _first(calls, r"^(sendto|write)\(\d+<socket.*250 2\.0\.0 Safe", row)
-    with pytest.raises(AssertionError):
-        _first(calls[:row], r"250 2\.0\.0 Safe")
+    _answered_after_sync(calls, _first(calls, r"^fdatasync\(\d+<[^>]*/segments>\) += 0", written))
 
 
 def test_a_big_body_and_its_folder_are_synced_before_the_250(tmp_path: Path) -> None:
@@ -121,8 +121,7 @@ def test_a_big_body_and_its_folder_are_synced_before_the_250(tmp_path: Path) -> 
     renamed = _first(calls, r"^(rename|renameat2|link)\(.*/bodies/.* = 0", written)
     body = _first(calls, r"^f(data)?sync\(\d+<[^>]*/bodies/[^>]*>\) += 0", written)
     folder = _first(calls, r"^fsync\(\d+<[^>]*/bodies>\) += 0", renamed)
-    row = _first(calls, r"^f(data)?sync\(\d+<[^>]*-wal>\) += 0", max(body, folder))
-    _first(calls, r"^(sendto|write)\(\d+<socket.*250 2\.0\.0 Safe", row)
+    _answered_after_sync(calls, max(body, folder))
 
 
 def test_sendmail_exits_only_after_the_sync(tmp_path: Path) -> None:
