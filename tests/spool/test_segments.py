@@ -319,7 +319,8 @@ async def test_one_message_in_each_segment_does_not_keep_the_whole_file(spool: S
     await spool.remove([name for name in names if name not in stuck], START, "removed by root")
     for _ in range(3):
         await spool.tidy()
-        await spool.note([])  # the next transaction that is synced
+        await accept(spool, "next")  # the next transaction that is synced
+        await spool.remove(["next"], START, "removed by root")
     assert (tmp_path / FILE_NAME).stat().st_size <= segments.LEAST_SEGMENTS * SEGMENT_BYTES
     assert [await stored(spool, name) for name in stuck] == [body(name) for name in stuck]
 
@@ -332,10 +333,39 @@ async def test_a_place_is_not_cut_off_while_a_power_failure_might_want_it_back(
     await spool.remove(names[:-1], START, "removed by root")
     monkeypatch.setattr(space, "_empty_journal", lambda db: False)
     await spool.tidy()
+    await spool.note([])  # of which SQLite writes and syncs nothing
+    await spool.tidy()
     assert body("m299") in (tmp_path / FILE_NAME).read_bytes()[-SEGMENT_BYTES:]
-    await spool.note([])
+    await accept(spool, "next")
     await spool.tidy()
     assert (tmp_path / FILE_NAME).stat().st_size == segments.LEAST_SEGMENTS * SEGMENT_BYTES
+
+
+def test_full_segments_are_not_moved_to_and_fro(tmp_path: Path) -> None:
+    store = Segments(tmp_path, [])
+    size = SEGMENT_BYTES // 8
+    stuck = []
+    for _ in range(200):
+        first, *others = fill_segment(store)
+        stuck.append(first)
+        for extent in others:
+            store.give_up(extent)
+    store.note_commit(is_durable=True)
+    counts = []
+    for _ in range(20):
+        for number in store.choose_to_empty():
+            for old in [extent for extent in stuck if extent.segment == number]:
+                stuck.remove(old)
+                stuck.append(store.place(store.read(old)))
+                store.give_up(old)
+            store.write()
+            store.note_commit(is_durable=False)
+        store.note_commit(is_durable=True)
+        store.cut()
+        counts.append(store._count)
+    assert counts[-1] <= 2 * (200 * size // SEGMENT_BYTES) + segments.LEAST_SEGMENTS, counts
+    assert store.choose_to_empty() == [], "it has come to rest"
+    store.close()
 
 
 async def test_others_are_served_between_the_segments_that_are_emptied(spool: SqliteSpool) -> None:

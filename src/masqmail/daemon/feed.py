@@ -96,14 +96,14 @@ class LaneFeed:
     async def take(self, *, max_transactions: int, max_bytes: int) -> Sequence[Transaction]:
         """The next transactions for this connection. A message that cannot be prepared is deferred here."""
         self.was_asked = True
-        if self._lane.is_closed:
-            return ()
         missing = max_transactions - len(self._ready)
         if self._lane.is_shared:
             if missing > 0:
                 await self._lease(missing, max_bytes)
         elif not self._ready:
             await self._lease_ahead(missing, max_bytes)
+        if self._lane.is_closed:  # meanwhile
+            return ()
         leases, self._ready = self._ready[:max_transactions], self._ready[max_transactions:]
         transactions = []
         for lease in leases:

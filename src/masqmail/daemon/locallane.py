@@ -98,9 +98,9 @@ class _Shift:
         outcome: Outcome | Forwarded | None = None
         try:
             async with self._places_for(recipient):
+                await self._spool.begin([recipient.id])
                 if self._lane.is_closed:
                     return
-                await self._spool.begin([recipient.id])
                 is_begun = True
                 self._note_begun(1)
                 outcome = await self._deliver_safely(lease.message, recipient)

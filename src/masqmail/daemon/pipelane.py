@@ -81,9 +81,9 @@ class _Shift:
         outcome: Outcome | None = None
         try:
             async with self._places, self._all_places:
+                await self._spool.begin([lease.recipients[0].id])
                 if self._lane.is_closed:
                     return
-                await self._spool.begin([lease.recipients[0].id])
                 is_begun = True
                 self._note_begun(1)
                 outcome = await self._deliver_safely(lease)

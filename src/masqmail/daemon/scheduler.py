@@ -188,6 +188,7 @@ class Scheduler:
             return None
         give = partial(self._lease_for_domains, [domain.lower() for domain in domains]) if domains else self._lease
         lane = self._lanes[key] = Lane(key, give)
+        lane.is_closed = self._is_finishing
         try:
             self._outlook.open_line(route.user, self._clock.now())
             await self.flush([route.name])
@@ -391,6 +392,7 @@ class Scheduler:
         is_shared = not domain and self.rules.max_connections(route) > 1
         speed = self._company.known_speed(route) if is_shared else None
         lane = Lane(key, self._lease, is_shared=is_shared, is_reserve=is_reserve, known_speed=speed, ear=self)
+        lane.is_closed = self._is_finishing  # since this turn began
         self._lanes[key] = lane
         tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
 

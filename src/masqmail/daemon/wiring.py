@@ -159,17 +159,19 @@ class Daemon:
 
     async def _let_finish(self) -> None:
         """Takes nothing new, and lets those who are at work finish for a while."""
+        end = anyio.current_time() + GRACE_SECONDS
         async with anyio.create_task_group() as closing:
             closing.start_soon(self.listeners.close, GRACE_SECONDS)
-            if self._broken is None:
-                closing.start_soon(self._finish_sending)
+            closing.start_soon(self._finish_sending, end)
             if self.fetcher is not None:
                 closing.start_soon(self.fetcher.close)
+        await self._finish_sending(end)  # what had been given out before and was begun meanwhile
 
-    async def _finish_sending(self) -> None:
+    async def _finish_sending(self, end: float) -> None:
         """What is broken off while the other side may have taken it comes there twice."""
-        with anyio.move_on_after(GRACE_SECONDS):
-            await self.scheduler.finish()
+        if self._broken is None:
+            with anyio.CancelScope(deadline=end):
+                await self.scheduler.finish()
 
     async def _recover(self) -> None:
         now = self.clock.now()

@@ -88,6 +88,7 @@ class _Session(ABC):
             stream = await self._open()
         except NetError as error:
             return SessionEnd(error.culprit, error.reason)
+        says_goodbye = False
         try:
             await self._exchange.guarded(self._establish)
             if not self._reckoning.is_over:
@@ -95,9 +96,10 @@ class _Session(ABC):
             self._cost = self._meter.cost(self._exchange.taken)
             if self._reckoning.went_well:
                 await self._keep_session(stream)
+                says_goodbye = True
         finally:
             self._exchange.release()
-            if not self._reckoning.went_well:
+            if not says_goodbye:
                 stream.abort()
         if self._reckoning.fault is not None:
             raise self._reckoning.fault

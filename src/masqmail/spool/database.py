@@ -102,6 +102,8 @@ class Database:
         if not self.tally.messages:  # else recipients that have ended may still name a class
             self.classes.forget([number for number, _ in self.classes.items()])
             self.tally.forget(self.connection)
+        # What a process that was killed has committed need not be synced; the places that it gave up are free now.
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _segments(self) -> Iterator[tuple[int, int, int]]:
         sizes = {"segment_bytes": SEGMENT_BYTES, "block_bytes": BLOCK_BYTES}
@@ -140,7 +142,7 @@ class Database:
         except sqlite3.Error as error:
             failure = what_failed(error)
             raise failure if isinstance(failure, SpoolFull) else SpoolBroken(str(failure)) from error
-        self.segments.note_commit(is_durable=self._is_synced)
+        self.segments.note_commit(is_durable=self._is_synced and self.segments.has_changes)
         for action in self.after_commit:
             action()
         self.after_commit.clear()

@@ -129,6 +129,11 @@ class Segments:
                 done += part
         return bytes(buffer[: extent.size_bytes])
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether the transaction has changed anything here, and so surely writes rows: SQLite syncs no empty one."""
+        return bool(self._placed or self._given_up)
+
     def note_commit(self, *, is_durable: bool) -> None:
         """The transaction has committed. If that is on stable storage, all that did before it are."""
         self._placed.clear()
@@ -147,9 +152,10 @@ class Segments:
         self._given_up.clear()
 
     def choose_to_empty(self) -> list[int]:
-        """The last segments, the very last first, when most of the file is of no use; else none.
+        """Segments with little in them and the last ones, the very last first, when most of the file is of no use.
 
-        Their bodies are for the caller to move. Those will not come to lie in the segment that is filled now.
+        Their bodies are for the caller to move. Those will not come to lie in the segment that is filled now. What is
+        rather full only moves forwards: else it would be moved to the end, and back, again and again.
         """
         least = -(-self._wanted_bytes.total() // SEGMENT_BYTES)
         if self._count - least < max(LEAST_SEGMENTS, self._count / 2):
@@ -157,6 +163,9 @@ class Segments:
         self._leave_current()
         chosen, moved_bytes = [], 0
         for number in sorted(self._wanted_bytes, reverse=True):
+            is_full = self._wanted_bytes[number] > SEGMENT_BYTES / 2
+            if is_full and not (self._free and self._free[0] < number):
+                continue
             moved_bytes += self._wanted_bytes[number]
             if moved_bytes > MOST_MOVED_BYTES:
                 break
@@ -223,17 +232,20 @@ class Segments:
     def _open(self) -> int:
         """The descriptor of the file, which is made when it is first needed."""
         if self._descriptor is None:
-            is_new = not self._path.exists()
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             try:
-                self._descriptor = os.open(self._path, flags | os.O_DIRECT * self._is_direct, 0o600)
+                descriptor = os.open(self._path, flags | os.O_DIRECT * self._is_direct, 0o600)
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._is_direct:
                     raise
                 self._is_direct = False
-                self._descriptor = os.open(self._path, flags, 0o600)
-            if is_new:
-                sync_folder(self._path.parent)
+                descriptor = os.open(self._path, flags, 0o600)
+            try:
+                sync_folder(self._path.parent)  # also if the file is there: who made it may have died before this
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
         return self._descriptor
 
 

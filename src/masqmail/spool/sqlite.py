@@ -85,7 +85,8 @@ class SqliteSpool:
         for message in messages:
             size = message_size(message)
             size_bytes += size
-            in_rows += size if size <= IN_ROW_BYTES else len(message.header)
+            header_size = len(message.header)
+            in_rows += header_size if size - header_size > IN_ROW_BYTES else size
         if self._room.has(size_bytes):
             self._writer.submit_joint(
                 custody.accept,

@@ -137,7 +137,7 @@ def test_what_the_configuration_does_not_name_is_refused(directory: Path) -> Non
 
 
 def test_sockets_and_secrets_of_the_configuration_are_opened(directory: Path) -> None:
-    assert play(directory, "opened") == {"greeting": "hello", "port": 1, "secret": "swordfish"}
+    assert play(directory, "opened") == {"greeting": "hello", "port": 7, "secret": "swordfish"}
 
 
 def test_nothing_the_daemon_sends_brings_the_parent_down(directory: Path) -> None:
