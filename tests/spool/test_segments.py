@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import random
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -157,6 +158,18 @@ def test_no_place_is_used_again_before_its_giving_up_is_on_stable_storage(tmp_pa
     store.note_commit(is_durable=True)
     assert store.place(bytes(SEGMENT_BYTES)).segment == 0
     store.close()
+
+
+async def test_what_a_killed_process_gave_up_is_synced_before_its_places_are_free(
+    spool: SqliteSpool, tmp_path: Path
+) -> None:
+    await accept(spool, "m1")
+    left = shutil.copytree(tmp_path, tmp_path.with_name("left"))  # as a kill leaves it
+    assert (left / "queue.sqlite3-wal").stat().st_size > 0
+    again = await SqliteSpool.open(left)
+    assert (left / "queue.sqlite3-wal").stat().st_size == 0
+    assert await stored(again, "m1") == body("m1")
+    await again.close()
 
 
 def test_what_came_to_nothing_gives_its_place_back_and_keeps_what_it_gave_up(tmp_path: Path) -> None:
