@@ -87,36 +87,29 @@ def _answered_after_sync(calls: list[str], after: int) -> None:
         _first(calls[:synced], r"250 2\.0\.0 Safe")
 
 
-def _submit(daemon: Daemon, size: int) -> None:
+def _calls_for_message(folder: Path, size: int) -> list[str]:
+    """What a daemon does from its start to its end, when one message of that size comes by SMTP."""
+    daemon = Traced(folder)
+    daemon.start()
     content = message("synced", b"MARKER" + b"z" * 60 + b"\n" + (b"z" * 70 + b"\n") * (size // 71))
     assert Load(daemon, 1).submit_by_smtp("synced", ("ann@example.net",), content)
+    daemon.stop()
+    return daemon.calls()
 
 
 def test_a_small_message_is_synced_before_the_250(tmp_path: Path) -> None:
-    daemon = Traced(tmp_path)
-    daemon.start()
-    _submit(daemon, 1000)
-    daemon.stop()
-    calls = daemon.calls()
+    calls = _calls_for_message(tmp_path, 1000)
     _answered_after_sync(calls, _first(calls, r"^p?write(64)?\(\d+<[^>]*-wal>.*MARKER"))
 
 
 def test_a_body_of_middling_size_is_synced_before_its_row_and_the_250(tmp_path: Path) -> None:
-    daemon = Traced(tmp_path)
-    daemon.start()
-    _submit(daemon, 50_000)
-    daemon.stop()
-    calls = daemon.calls()
+    calls = _calls_for_message(tmp_path, 50_000)
     written = _first(calls, r"^pwrite64\(\d+<[^>]*/segments>.*MARKER")
     _answered_after_sync(calls, _first(calls, r"^fdatasync\(\d+<[^>]*/segments>\) += 0", written))
 
 
 def test_a_big_body_and_its_folder_are_synced_before_the_250(tmp_path: Path) -> None:
-    daemon = Traced(tmp_path)
-    daemon.start()
-    _submit(daemon, 200_000)
-    daemon.stop()
-    calls = daemon.calls()
+    calls = _calls_for_message(tmp_path, 200_000)
     written = _first(calls, r"^write\(\d+<[^>]*/bodies/.*MARKER")
     renamed = _first(calls, r"^(rename|renameat2|link)\(.*/bodies/.* = 0", written)
     body = _first(calls, r"^f(data)?sync\(\d+<[^>]*/bodies/[^>]*>\) += 0", written)

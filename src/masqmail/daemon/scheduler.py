@@ -392,7 +392,7 @@ class Scheduler:
         is_shared = not domain and self.rules.max_connections(route) > 1
         speed = self._company.known_speed(route) if is_shared else None
         lane = Lane(key, self._lease, is_shared=is_shared, is_reserve=is_reserve, known_speed=speed, ear=self)
-        lane.is_closed = self._is_finishing  # since this turn began
+        lane.is_closed = self._is_finishing  # we may have been told so in the midst of this turn
         self._lanes[key] = lane
         tasks.start_soon(self._run, run_lane, lane, name=f"lane {key}")
 

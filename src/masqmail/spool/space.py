@@ -30,7 +30,7 @@ def _has_body_file(db: Database, queue_id: str) -> bool:
 
 
 def empty_segments(db: Database) -> Generator[None, None, None]:
-    """Moves what is left in the last segments to the front, and cuts the file behind it."""
+    """Moves what is left in segments of little use, and in the last ones, and cuts the file behind the rest."""
     chosen = db.segments.choose_to_empty()
     for number in chosen:
         start = number * SEGMENT_BYTES
