@@ -11,7 +11,7 @@ from harness.peers import Peer, submit
 from harness.throughput import Benchmark, main
 
 LOADS = [
-    Load(4096, 1, 1500),
+    Load(4096, 1, 1000),
     Load(4096, 10, 4000),
     Load(4096, 50, 4000),
     Load(100_000, 1, 500),
