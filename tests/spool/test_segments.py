@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masqmail.spool import segments, space
+from masqmail.spool import segments
 from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
+from masqmail.spool.database import Database
 from masqmail.spool.segments import BLOCK_BYTES, FILE_NAME, SEGMENT_BYTES, Extent, Segments
 from masqmail.spool.sqlite import SqliteSpool
 from masqmail.spool.states import State
@@ -344,7 +345,7 @@ async def test_a_place_is_not_cut_off_while_a_power_failure_might_want_it_back(
     names = [f"m{n}" for n in range(300)]
     await accept(spool, *names)
     await spool.remove(names[:-1], START, "removed by root")
-    monkeypatch.setattr(space, "_empty_journal", lambda db: False)
+    monkeypatch.setattr(Database, "empty_journal", lambda db: False)
     await spool.tidy()
     await spool.note([])  # of which SQLite writes and syncs nothing
     await spool.tidy()

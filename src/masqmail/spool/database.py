@@ -103,7 +103,7 @@ class Database:
             self.classes.forget([number for number, _ in self.classes.items()])
             self.tally.forget(self.connection)
         # What a process that was killed has committed need not be synced; the places that it gave up are free now.
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._checkpoint()
 
     def _segments(self) -> Iterator[tuple[int, int, int]]:
         sizes = {"segment_bytes": SEGMENT_BYTES, "block_bytes": BLOCK_BYTES}
@@ -152,9 +152,25 @@ class Database:
         """Gives up the ballast on a full disk, between transactions; False when that was done before."""
         if not self._ballast.give_up():
             return False
-        with suppress(sqlite3.Error):
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.empty_journal()
         return True
+
+    def empty_journal(self) -> bool:
+        """Between transactions: copies the journal into the queue file and cuts it; whether that could be done.
+
+        Then all that was committed is on stable storage. Else the next commits will see to it.
+        """
+        try:
+            is_done = self._checkpoint()
+        except sqlite3.Error:
+            return False
+        if is_done:
+            self.segments.note_commit(is_durable=True)
+        return is_done
+
+    def _checkpoint(self) -> bool:
+        ((is_blocked, _, _),) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not is_blocked
 
     def rollback(self) -> None:
         """Undoes the transaction, and what was learnt from it."""

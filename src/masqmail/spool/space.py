@@ -1,8 +1,6 @@
 """Space given back: bodies that no message wants, free pages of the queue file, its journal, segments. In slices."""
 
-import sqlite3
 from collections.abc import Generator
-from contextlib import suppress
 from functools import partial
 
 from masqmail.spool.database import SQL, Database
@@ -45,8 +43,8 @@ def empty_segments(db: Database) -> Generator[None, None, None]:
 
 
 def _cut_segments(db: Database, *, has_moved_any: bool) -> None:
-    if has_moved_any and _empty_journal(db):  # which is on stable storage before
-        db.segments.note_commit(is_durable=True)
+    if has_moved_any:
+        db.empty_journal()  # else the places they were moved from are not free yet
     db.segments.cut()
 
 
@@ -59,15 +57,7 @@ def shrink(db: Database) -> Generator[None, None, None]:
         had_any = True
         yield
     if had_any:
-        db.after_commit.append(partial(_empty_journal, db))
-
-
-def _empty_journal(db: Database) -> bool:
-    """Whether all that was committed is in the queue file, on stable storage; else the next checkpoint will do."""
-    with suppress(sqlite3.Error):
-        ((is_blocked, _, _),) = db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return not is_blocked
-    return False
+        db.after_commit.append(db.empty_journal)
 
 
 def _pragma(db: Database, name: str) -> int:
