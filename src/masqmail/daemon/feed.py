@@ -126,14 +126,15 @@ class LaneFeed:
     async def begin(self, transactions: Sequence[Transaction]) -> None:
         numbers = [id(transaction) for transaction in transactions]
         leases = [self._out[number][1] for number in numbers]
+        self._lane.note_begun(len(numbers))
         self._begun.update(numbers)
-        self._lane.note_doubt(is_in_doubt=bool(self._begun))
         await self._spool.begin([recipient.id for lease in leases for recipient in lease.recipients])
 
     def settle(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> None:
         _, lease = self._out.pop(id(transaction))
-        self._begun.discard(id(transaction))
-        self._lane.note_doubt(is_in_doubt=bool(self._begun))
+        if id(transaction) in self._begun:
+            self._begun.remove(id(transaction))
+            self._lane.note_ended()
         self._settle(lease, outcomes)
 
     @property
@@ -165,8 +166,8 @@ class LaneFeed:
         """Ends every lease that has no outcome; nothing happened to its recipients."""
         leases = [*(lease for _, lease in self._out.values()), *self._ready]
         self._out, self._ready = {}, []
+        self._lane.note_ended(len(self._begun))
         self._begun.clear()
-        self._lane.note_doubt(is_in_doubt=False)
         self._lane.in_hand -= len(leases)
         self._desk.give_back(leases)
 

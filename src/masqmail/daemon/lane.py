@@ -65,7 +65,7 @@ class Lane:
         self.answers = 0  # messages that were answered
         self.next_hop = ""  # of several, the one it is at
         self.is_connected = False  # to that
-        self.is_in_doubt = False  # whether the other side may have taken a message that has no answer yet
+        self._begun = 0  # what the other side may have taken, and has not answered for
         self.is_closed = False  # nothing more may be begun
         self.scope = anyio.CancelScope()  # around its work
         self._give_leases = give_leases
@@ -143,10 +143,19 @@ class Lane:
         """The other side is alive."""
         self.answers += 1
 
-    def note_doubt(self, *, is_in_doubt: bool) -> None:
-        """Whether the other side may have taken a message that has no answer yet."""
-        self.is_in_doubt = is_in_doubt
-        if not is_in_doubt:
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the other side may have taken something that it has not answered for."""
+        return self._begun > 0
+
+    def note_begun(self, count: int = 1) -> None:
+        """From now on the other side may have taken so many more."""
+        self._begun += count
+
+    def note_ended(self, count: int = 1) -> None:
+        """So many that were begun have their outcome, or will never have one."""
+        self._begun -= count
+        if not self.is_in_doubt:
             self._certain.set()
 
     async def finish(self) -> None:

@@ -55,18 +55,14 @@ class LocalLane:
 
 
 class _Shift:
-    """One run of the lane.
-
-    `_open` counts the jobs that were leased and have no outcome, `_begun` those that are carried out.
-    """
+    """One run of the lane."""
 
     def __init__(self, spool: Spool, desk: Desk, agent: LocalAgent, lane: Lane) -> None:
         self._spool = spool
         self._desk = desk
         self._agent = agent
         self._lane = lane
-        self._open = 0
-        self._begun = 0
+        self._open = 0  # jobs that were leased and have no outcome
         self._ended = anyio.Event()
         self._mailbox_places = anyio.Semaphore(MAILBOX_PLACES)
         self._pipe_places = anyio.Semaphore(PIPE_PLACES)
@@ -102,7 +98,7 @@ class _Shift:
                 if self._lane.is_closed:
                     return
                 is_begun = True
-                self._note_begun(1)
+                self._lane.note_begun()
                 outcome = await self._deliver_safely(lease.message, recipient)
         finally:
             if isinstance(outcome, Forwarded):
@@ -112,14 +108,10 @@ class _Shift:
             else:
                 self._desk.give_back([lease], INTERRUPTED if is_begun else "")
             if is_begun:
-                self._note_begun(-1)
+                self._lane.note_ended()
             self._open -= 1
             self._ended.set()
             self._lane.nudge()
-
-    def _note_begun(self, change: int) -> None:
-        self._begun += change
-        self._lane.note_doubt(is_in_doubt=bool(self._begun))
 
     def _mailstore(self, recipient: StoredRecipient) -> Mailstore | None:
         """How the recipient gets mail, if it is a user."""

@@ -42,10 +42,7 @@ class PipeLane:
 
 
 class _Shift:
-    """One run of the lane.
-
-    `_open` counts the recipients that were leased and have no outcome, `_begun` those whose program runs.
-    """
+    """One run of the lane."""
 
     def __init__(
         self, spool: Spool, desk: Desk, agent: LocalAgent, places: anyio.Semaphore, lane: Lane, route: Route
@@ -56,8 +53,7 @@ class _Shift:
         self._all_places = places
         self._lane = lane
         self._route = route
-        self._open = 0
-        self._begun = 0
+        self._open = 0  # recipients that were leased and have no outcome
         self._ended = anyio.Event()
         self._most = desk.directory.rules.max_connections(route.name)
         self._places = anyio.CapacityLimiter(self._most)
@@ -85,7 +81,7 @@ class _Shift:
                 if self._lane.is_closed:
                     return
                 is_begun = True
-                self._note_begun(1)
+                self._lane.note_begun()
                 outcome = await self._deliver_safely(lease)
         finally:
             if outcome is not None:
@@ -93,13 +89,9 @@ class _Shift:
             else:
                 self._desk.give_back([lease], INTERRUPTED if is_begun else "")
             if is_begun:
-                self._note_begun(-1)
+                self._lane.note_ended()
             self._open -= 1
             self._ended.set()
-
-    def _note_begun(self, change: int) -> None:
-        self._begun += change
-        self._lane.note_doubt(is_in_doubt=bool(self._begun))
 
     async def _deliver_safely(self, lease: Lease) -> Outcome:
         try:
