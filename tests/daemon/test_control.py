@@ -162,7 +162,7 @@ async def test_a_big_body_comes_in_pieces_from_its_file(tmp_path: Path, monkeypa
         assert found is not None
         stored = replace(found, message=replace(found.message, body=file))
 
-        async def find(queue_id: str) -> object:
+        async def find(queue_id: str, *, with_body: bool) -> object:
             return stored
 
         monkeypatch.setattr(room.spool, "find", find)
@@ -184,6 +184,29 @@ async def test_a_message_that_is_not_there() -> None:
 
 
 # --- actions
+
+
+async def test_only_showing_a_body_and_giving_a_message_back_read_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies may lie on a slow disk, and there may be a hundred thousand."""
+    async with control_room() as room:
+        await room.accept("1", owner_uid=JOHN)
+        find, read = room.spool.find, []
+
+        def noted(queue_id: str, *, with_body: bool = True) -> Awaitable[QueuedMessage | None]:
+            if with_body:
+                read.append(queue_id)
+            return find(queue_id, with_body=with_body)
+
+        monkeypatch.setattr(room.spool, "find", noted)
+        for uid in (0, JOHN):
+            for path in ("/v1/queue", "/v1/queue/1", "/v1/queue/1/headers", "/v1/log?id=1"):
+                await room.ask("GET", path, uid)
+        for action in ("hold", "release", "retry"):
+            await room.ask("POST", f"/v1/queue/{action}", ids=["1"])
+        assert read == []
+        await room.ask("GET", "/v1/queue/1/body")
+        await room.ask("POST", "/v1/queue/bounce", ids=["1"])
+        assert read == ["1", "1"]
 
 
 async def test_messages_really_changed_are_counted_and_unknown_ones_named() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -224,6 +225,16 @@ class Conformance:
         (lease,) = await spool.lease("w", [A], now=START)
         assert b"".join(lease.message.body_chunks()) == data
         assert lease.message.size_bytes == len(b"Subject: test\r\n") + 2 + size
+
+    @pytest.mark.parametrize("size", [0, 1, 32_768, 32_769, 131_072, 131_073])
+    async def test_a_message_is_found_without_its_body(self, spool: Spool, size: int) -> None:
+        await spool.accept([message("m1", body=b"x" * size)])
+        whole, found = await spool.find("m1"), await spool.find("m1", with_body=False)
+        assert whole is not None
+        assert found is not None
+        assert found.message.body == b""
+        assert replace(found.message, body=whole.message.body) == whole.message
+        assert found.recipients == whole.recipients
 
     async def test_a_big_body_given_as_bytes_is_whole(self, spool: Spool) -> None:
         await spool.accept([message("m1", body=b"x" * 200_000)])

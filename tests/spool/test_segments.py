@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masqmail.spool import segments
-from masqmail.spool.api import SpoolBroken, SpoolError, SpoolFull
+from masqmail.spool.api import Selection, SpoolBroken, SpoolError, SpoolFull
 from masqmail.spool.database import Database
 from masqmail.spool.segments import BLOCK_BYTES, FILE_NAME, SEGMENT_BYTES, Extent, Segments
 from masqmail.spool.sqlite import SqliteSpool
@@ -293,6 +293,17 @@ async def test_a_file_that_is_cut_off_while_we_run_breaks_no_body(spool: SqliteS
     os.truncate(tmp_path / FILE_NAME, 0)
     with pytest.raises(SpoolBroken, match="segments ends before byte 100000"):
         await spool.find("m1")
+
+
+async def test_who_needs_no_body_reads_none(spool: SqliteSpool, tmp_path: Path) -> None:
+    await accept(spool, "m1")
+    os.truncate(tmp_path / FILE_NAME, 0)
+    found = await spool.find("m1", with_body=False)
+    assert found is not None
+    assert found.message.size_bytes > SIZE
+    assert await spool.select(Selection(queue_ids=("m1", "m2"))) == ["m1"]
+    assert [item.message.queue_id for item in await spool.listing()] == ["m1"]
+    assert len(await spool.stale("next")) == 1
 
 
 # space given back

@@ -59,7 +59,7 @@ class Actions:
 
     async def _retry(self, queue_id: str, who: str) -> int:
         """Makes it due now, also what waited for somebody to flush."""
-        found = await self._spool.find(queue_id)
+        found = await self._spool.find(queue_id, with_body=False)
         recipients = found.recipients if found else ()
         moves = [
             (recipient.id, recipient.route_class.unmarked())

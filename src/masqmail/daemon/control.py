@@ -142,7 +142,7 @@ class Control:
 
     async def _body(self, queue_id: str, permission: Permission) -> Response:
         """The body; its file is open before the answer begins, so that it may be delivered meanwhile."""
-        found = await self._find(queue_id, permission)
+        found = await self._find(queue_id, permission, with_body=True)
         pieces = found.message.body_chunks(BODY_PIECE_BYTES)
         try:
             first = await run_sync(next, pieces, b"")
@@ -150,8 +150,8 @@ class Control:
             raise _not_in_queue(queue_id) from None
         return Response(content=_pieces(pieces, first), content_type=RAW_TYPE)
 
-    async def _find(self, queue_id: str, permission: Permission) -> QueuedMessage:
-        found = await self._spool.find(queue_id)
+    async def _find(self, queue_id: str, permission: Permission, *, with_body: bool = False) -> QueuedMessage:
+        found = await self._spool.find(queue_id, with_body=with_body)
         if found is None:
             if permission.is_full and await self._spool.history(queue_id, limit=1):
                 gone = f"message {queue_id} has left the queue; `masqmail log {queue_id}` says what became of it"

@@ -239,7 +239,7 @@ class HistoryEntry(NamedTuple):
 class QueuedMessage:
     """A message with all its recipients, the ended ones included, as `masqmail queue` lists it.
 
-    Only `find` gives it whole: `stale` leaves its body empty, `listing` its header as well.
+    Only `find` gives it whole, if asked to: `stale` leaves its body empty, `listing` its header as well.
     """
 
     message: StoredMessage
@@ -379,7 +379,8 @@ class Spool(FetchMarks, Protocol):
     ) -> Awaitable[list[QueuedMessage]]:
         """Messages in order of arrival, from behind the queue ID `after`."""
 
-    def find(self, queue_id: str) -> Awaitable[QueuedMessage | None]: ...
+    def find(self, queue_id: str, *, with_body: bool = True) -> Awaitable[QueuedMessage | None]:
+        """The message with that queue ID; an empty body for who needs none, since reading it may take a while."""
 
     def select(self, selection: Selection) -> Awaitable[list[str]]:
         """The queue IDs that a selection means."""

@@ -318,7 +318,7 @@ class MemorySpool(MemoryMarks):
             and (place.value.state.is_waiting or place.value.state is State.HELD)
         }
         items = [self._queued(custody) for custody in list(found.values())[:limit]]
-        return [replace(item, message=replace(item.message, body=b"")) for item in items]
+        return list(map(_without_body, items))
 
     @verb
     def reclass(self, moves: Sequence[tuple[int, RouteClass]]) -> None:
@@ -343,8 +343,11 @@ class MemorySpool(MemoryMarks):
         return [replace(item, message=replace(item.message, header=b"", body=b"")) for item in found]
 
     @verb
-    def find(self, queue_id: str) -> QueuedMessage | None:
-        return self._queued(self._queue[queue_id]) if queue_id in self._queue else None
+    def find(self, queue_id: str, *, with_body: bool = True) -> QueuedMessage | None:
+        if queue_id not in self._queue:
+            return None
+        found = self._queued(self._queue[queue_id])
+        return found if with_body else _without_body(found)
 
     @verb
     def select(self, selection: Selection) -> list[str]:
@@ -457,6 +460,10 @@ class MemorySpool(MemoryMarks):
 
     def _queued(self, custody: _Custody) -> QueuedMessage:
         return QueuedMessage(custody.message, tuple(map(self._read, custody.places.values())))
+
+
+def _without_body(item: QueuedMessage) -> QueuedMessage:
+    return replace(item, message=replace(item.message, body=b""))
 
 
 def _move(place: _Place, state: State, reason: str) -> bool:

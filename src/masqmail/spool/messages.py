@@ -41,10 +41,10 @@ def all_recipients(db: Database, key: int) -> tuple[StoredRecipient, ...]:
     return recipients(db, db.connection.execute(SQL["get_recipients"], id_range(key)))
 
 
-def find(db: Database, queue_id: str) -> QueuedMessage | None:
-    """The message with that queue ID, whole."""
+def find(db: Database, queue_id: str, *, with_body: bool = True) -> QueuedMessage | None:
+    """The message with that queue ID."""
     row = db.connection.execute(SQL["get_key"], (queue_id,)).fetchone()
-    return row and QueuedMessage(message(db, *row), all_recipients(db, *row))
+    return row and QueuedMessage(message(db, *row, with_body=with_body), all_recipients(db, *row))
 
 
 def key_of(db: Database, queue_id: str) -> int | None:
@@ -75,7 +75,7 @@ def select(db: Database, selection: Selection) -> Generator[None, None, list[str
     found: list[str] = []
     if selection.queue_ids is not None:
         for queue_id in dict.fromkeys(selection.queue_ids):
-            item = find(db, queue_id)
+            item = find(db, queue_id, with_body=False)
             if item and is_selected(selection, item):
                 found.append(queue_id)
         return found

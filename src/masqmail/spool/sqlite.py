@@ -206,8 +206,8 @@ class SqliteSpool:
     ) -> Awaitable[list[QueuedMessage]]:
         return self._writer.submit_sliced(lambda db: messages.listing(db, after, limit, owner_uid))
 
-    def find(self, queue_id: str) -> Awaitable[QueuedMessage | None]:
-        return self._writer.submit(lambda db: messages.find(db, queue_id), Effect.NOTHING)
+    def find(self, queue_id: str, *, with_body: bool = True) -> Awaitable[QueuedMessage | None]:
+        return self._writer.submit(lambda db: messages.find(db, queue_id, with_body=with_body), Effect.NOTHING)
 
     def select(self, selection: Selection) -> Awaitable[list[str]]:
         return self._writer.submit_sliced(lambda db: messages.select(db, selection))
