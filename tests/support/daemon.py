@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from support.ports import free_port
+
+#: Those that run. A test that fails may leave one behind.
+_RUNNING: set["Daemon"] = set()
 
 CONFIGURATION = """\
 [host]
@@ -91,6 +94,7 @@ class Daemon:
                 stderr=log,
                 start_new_session=True,
             )
+        _RUNNING.add(self)
         if wait:
             self.wait_until_ready()
 
@@ -106,15 +110,19 @@ class Daemon:
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.process = None
+        self._forget_process()
 
     def stop(self) -> int:
         """SIGTERM, and its exit code."""
         assert self.process is not None
         self.process.terminate()
         code = self.process.wait(timeout=30)
-        self.process = None
+        self._forget_process()
         return code
+
+    def _forget_process(self) -> None:
+        self.process = None
+        _RUNNING.discard(self)
 
     def reload(self) -> None:
         assert self.process is not None
@@ -178,6 +186,13 @@ class Daemon:
     def mailbox(self) -> list[bytes]:
         """What was delivered locally, with LF line ends."""
         return [path.read_bytes() for path in sorted((self.folder / "maildir" / "new").glob("*"))]
+
+
+def kill_all_daemons() -> None:
+    """Ends what failed tests have left, so that it takes no time and no port from those of another run."""
+    for daemon in list(_RUNNING):
+        with suppress(ProcessLookupError):  # it ended by itself
+            daemon.kill()
 
 
 @contextmanager
