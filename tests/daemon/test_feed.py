@@ -21,10 +21,17 @@ LATER = Deferred(LOCAL_ERROR, Culprit.LOCAL, "later")
 
 
 def feed_of(daemon: Assembly, lease: Callable[[Lane, int, int], Awaitable[list[Lease]]] | None = None) -> LaneFeed:
+    return lane_and_feed(daemon, lease)[1]
+
+
+def lane_and_feed(
+    daemon: Assembly, lease: Callable[[Lane, int, int], Awaitable[list[Lease]]] | None = None
+) -> tuple[Lane, LaneFeed]:
     async def from_spool(lane: Lane, max_messages: int, max_bytes: int) -> list[Lease]:
         return await lease_some(daemon, max_messages)
 
-    return LaneFeed(Lane(("isp", ""), lease or from_spool), daemon.rules.routes[0], daemon.spool, daemon.desk)
+    lane = Lane(("isp", ""), lease or from_spool)
+    return lane, LaneFeed(lane, daemon.rules.routes[0], daemon.spool, daemon.desk)
 
 
 async def lease_some(daemon: Assembly, max_messages: int) -> list[Lease]:
@@ -52,6 +59,25 @@ async def test_two_transactions_of_one_message_are_settled_apart() -> None:
         "bob@far.example": State.DELIVERED,
         "eve@far.example": State.DEFERRED,
     }
+
+
+async def test_what_our_error_puts_off_is_in_doubt_no_longer() -> None:
+    """Its feed goes on to the next smarthost, and may get transactions in its place in memory."""
+    daemon = Assembly(rules(smarthost()))
+    for number in range(20):
+        await daemon.accept(f"m{number}", "bob@far.example", tell=False)
+    lane, feed = lane_and_feed(daemon)
+    await feed.begin(await feed.take(max_transactions=8, max_bytes=1 << 20))
+    assert lane.is_in_doubt
+    feed.defer_out(RuntimeError("an error of ours"))
+    assert not lane.is_in_doubt
+    while transactions := await feed.take(max_transactions=8, max_bytes=1 << 20):
+        await feed.begin(transactions)
+        assert lane.is_in_doubt
+        for transaction in transactions:
+            feed.settle(transaction, [takes_all(transaction, "")])
+        assert not lane.is_in_doubt
+    assert daemon.states() == [State.DEFERRED] * 8
 
 
 async def test_what_nobody_asked_for_is_given_back_as_it_was() -> None:

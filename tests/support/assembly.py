@@ -147,7 +147,8 @@ class FakePeers:
         self.ends: dict[str, SessionEnd | Exception] = {}
         self.calls: list[str] = []
         self.taken: list[tuple[str, str]] = []  # queue ID and recipient, of all that was delivered
-        self.gate: anyio.Event | None = None  # every transaction waits for it
+        self.gate: anyio.Event | None = None  # every transaction waits for it …
+        self.begins_late = False  # … before its last byte has left, not for its answer
         self.options: list[Options] = []
         self.feeds: list[Feed] = []
 
@@ -167,9 +168,12 @@ class FakePeers:
     async def _handle(self, feed: Feed, transactions: Sequence[Transaction]) -> None:
         left = list(transactions)
         try:
-            await feed.begin(transactions)
+            if not self.begins_late:
+                await feed.begin(transactions)
             if self.gate:
                 await self.gate.wait()
+            if self.begins_late:
+                await feed.begin(transactions)
             while left:
                 transaction = left.pop(0)
                 addresses = [str(recipient.mailbox) for recipient in transaction.envelope.recipients]

@@ -152,9 +152,16 @@ class LaneFeed:
 
     def defer_out(self, error: Exception) -> None:
         """An error of ours broke the connection: what it had may have been the reason, and is put off."""
-        out, self._out = list(self._out.values()), {}
-        for _, lease in out:
+        for lease in self._end_out():
             self._settle(lease, [our_fault(error)] * len(lease.recipients))
+
+    def _end_out(self) -> list[Lease]:
+        """The leases of the transactions that are out, begun or not. They are out no longer."""
+        leases = [lease for _, lease in self._out.values()]
+        self._lane.note_ended(len(self._begun))
+        self._out.clear()
+        self._begun.clear()
+        return leases
 
     def settle_ready(self, outcome: Outcome, *, hop_given_up: bool = False) -> None:
         """The same outcome for every recipient that is leased and was not asked for."""
@@ -164,10 +171,8 @@ class LaneFeed:
 
     def give_back(self) -> None:
         """Ends every lease that has no outcome; nothing happened to its recipients."""
-        leases = [*(lease for _, lease in self._out.values()), *self._ready]
-        self._out, self._ready = {}, []
-        self._lane.note_ended(len(self._begun))
-        self._begun.clear()
+        leases = [*self._end_out(), *self._ready]
+        self._ready = []
         self._lane.in_hand -= len(leases)
         self._desk.give_back(leases)
 
