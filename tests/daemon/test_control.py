@@ -207,6 +207,9 @@ async def test_only_showing_a_body_and_giving_a_message_back_read_the_body(monke
         await room.ask("GET", "/v1/queue/1/body")
         await room.ask("POST", "/v1/queue/bounce", ids=["1"])
         assert read == ["1", "1"]
+        await room.accept("2", owner_uid=JOHN)
+        await room.ask("POST", "/v1/queue/remove", JOHN, ids=["2"])
+        assert read == ["1", "1"]
 
 
 async def test_messages_really_changed_are_counted_and_unknown_ones_named() -> None:

@@ -53,7 +53,7 @@ class SpoolDouble:
             self.messages += messages
         asyncio.get_running_loop().call_soon(tell, self.failure)
 
-    async def find(self, queue_id: str) -> NewMessage | None:
+    async def find(self, queue_id: str, *, with_body: bool = True) -> NewMessage | None:
         return next((message for message in self.messages if message.queue_id == queue_id), None)
 
     async def history(self, queue_id: str = "", *, limit: int = 200) -> Sequence[Any]:

@@ -197,7 +197,8 @@ class Pickup:
 
     async def _is_known(self, queue_id: str) -> bool:
         """Whether we stored the message of this file before, even if it has left the queue since."""
-        return await self._spool.find(queue_id) is not None or bool(await self._spool.history(queue_id, limit=1))
+        found = await self._spool.find(queue_id, with_body=False)
+        return found is not None or bool(await self._spool.history(queue_id, limit=1))
 
     def _read_ticket(self, file: _File, end: int) -> tuple[Ticket, int]:
         """The envelope and where the message begins. Raises `BadFile`."""
