@@ -286,6 +286,29 @@ async def test_what_is_owed_gets_the_room_of_the_ballast(
     assert ballast.exists()
 
 
+@pytest.mark.parametrize(("code", "is_final"), [(sqlite3.SQLITE_IOERR_FSYNC, True), (sqlite3.SQLITE_FULL, False)])
+async def test_a_journal_that_cannot_be_synced_ends_the_spool_and_one_without_room_waits(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch, code: int, is_final: bool
+) -> None:
+    """The next sync might succeed and say nothing of what was dropped."""
+
+    def fail(db: Database) -> bool:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr(Database, "_checkpoint", fail)
+    emptied = spool._writer.submit(Database.empty_journal, Effect.NOTHING)
+    if is_final:
+        with pytest.raises(SpoolBroken):
+            await emptied
+        with pytest.raises(SpoolBroken):
+            await spool.accept([message("m1")])
+    else:
+        await emptied
+        await spool.accept([message("m1")])
+
+
 def _refuse_writes(db: Database) -> None:
     """Makes the disk full until the ballast is given up."""
     begin, make_room = db.begin, db.make_room

@@ -356,7 +356,7 @@ async def test_a_place_is_not_cut_off_while_a_power_failure_might_want_it_back(
     names = [f"m{n}" for n in range(300)]
     await accept(spool, *names)
     await spool.remove(names[:-1], START, "removed by root")
-    monkeypatch.setattr(Database, "empty_journal", lambda db: False)
+    monkeypatch.setattr(Database, "empty_journal", lambda db: None)
     await spool.tidy()
     await spool.note([])  # of which SQLite writes and syncs nothing
     await spool.tidy()

@@ -155,18 +155,20 @@ class Database:
         self.empty_journal()
         return True
 
-    def empty_journal(self) -> bool:
-        """Between transactions: copies the journal into the queue file and cuts it; whether that could be done.
+    def empty_journal(self) -> None:
+        """Between transactions: copies the journal into the queue file and cuts it, if there is room for that.
 
-        Then all that was committed is on stable storage. Else the next commits will see to it.
+        Then all that was committed is on stable storage. Raises `SpoolBroken` when that failed: it is final.
         """
         try:
             is_done = self._checkpoint()
-        except sqlite3.Error:
-            return False
+        except sqlite3.Error as error:
+            failure = what_failed(error)
+            if isinstance(failure, SpoolBroken):
+                raise failure from error
+            return
         if is_done:
-            self.segments.note_commit(is_durable=True)
-        return is_done
+            self.segments.note_synced()
 
     def _checkpoint(self) -> bool:
         ((is_blocked, _, _),) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

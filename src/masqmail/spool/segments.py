@@ -139,7 +139,12 @@ class Segments:
         self._placed.clear()
         self._leaving += self._given_up
         self._given_up.clear()
-        if is_durable and self._leaving:
+        if is_durable:
+            self.note_synced()
+
+    def note_synced(self) -> None:
+        """All that was ever committed is on stable storage."""
+        if self._leaving:
             for extent in self._leaving:
                 self._release(extent)
             self._leaving.clear()
