@@ -11,6 +11,7 @@ settings.register_profile("masqmail", deadline=None, suppress_health_check=[Heal
 settings.load_profile("masqmail")
 
 
+@pytest.hookimpl(trylast=True)  # after the fixtures of a run that was interrupted
 def pytest_sessionfinish() -> None:
     """In each process that has run tests, at the end."""
     kill_all_daemons()

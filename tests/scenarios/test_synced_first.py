@@ -30,14 +30,7 @@ class Traced(Daemon):
 
     def start(self, *, wait: bool = True) -> None:
         command = ["strace", "-D", "-f", "-y", "-s", "70000", "-e", f"trace={CALLS}", "-o", str(self.trace)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, sys.executable, "-m", "masqmail.cli.main", "serve"],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._start([*command, sys.executable, "-m", "masqmail.cli.main", "serve"])
         self.wait_until_ready(60)
 
     def stop(self) -> int:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,14 @@ class Daemon:
 
     def start(self, *, wait: bool = True) -> None:
         """Starts the process; with `wait` returns when it answers."""
+        self._start([sys.executable, "-m", "masqmail.cli.main", "serve"])
+        if wait:
+            self.wait_until_ready()
+
+    def _start(self, command: list[str]) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "masqmail.cli.main", "serve"],
+                command,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -95,15 +100,19 @@ class Daemon:
                 start_new_session=True,
             )
         _RUNNING.add(self)
-        if wait:
-            self.wait_until_ready()
 
     def wait_until_ready(self, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while self.masqmail("status", "--json").returncode != 0:
-            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
+            if not self._is_running() or time.monotonic() > deadline:
                 raise AssertionError(f"the daemon does not run:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.05)
+
+    def _is_running(self) -> bool:
+        is_running = self.process is not None and self.process.poll() is None
+        if not is_running:
+            _RUNNING.discard(self)  # its number may be another process's by now
+        return is_running
 
     def kill(self) -> None:
         """SIGKILL to every process of the daemon."""
@@ -191,8 +200,7 @@ class Daemon:
 def kill_all_daemons() -> None:
     """Ends what failed tests have left, so that it takes no time and no port from those of another run."""
     for daemon in list(_RUNNING):
-        with suppress(ProcessLookupError):  # it ended by itself
-            daemon.kill()
+        daemon.kill()
 
 
 @contextmanager
