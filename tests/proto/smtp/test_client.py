@@ -23,6 +23,7 @@ from masqmail.proto.smtp.clientsession import (
     Ready,
     StartTls,
     TlsWanted,
+    Verdicts,
 )
 from masqmail.proto.smtp.transfer import Step
 from support.conversation import letters
@@ -352,6 +353,24 @@ def test_a_421_without_a_question_ends_the_session() -> None:
 def test_a_reply_without_a_question_breaks_the_protocol() -> None:
     with pytest.raises(PeerError, match="a reply to nothing"):
         ready().hear(b"250 surprise\r\n")
+
+
+def test_after_a_breach_of_the_protocol_nothing_more_is_listened_to() -> None:
+    session = Session(PLAIN)
+    session.hear(b"220 hi\r\n")
+    session.hear(b"250-mx\r\n250 PIPELINING\r\n")
+    client, ((outgoing, _), *_) = session.client, letters(1)
+    client.start(outgoing)
+    client.data_to_send()
+    client.receive(b"what is this\r\n550 5.1.1 no such user\r\n554 no valid recipients\r\n")
+    for _ in range(4):
+        with pytest.raises(PeerError, match="not an SMTP reply: 'what is this'"):
+            client.next_event()
+    client.abandon()
+    found = client.next_event()
+    assert isinstance(found, Verdicts)
+    assert [verdict.status for verdict in found.verdicts] == [None] * len(found.verdicts)
+    assert client.next_event() is None
 
 
 def test_each_phase_says_what_it_waits_for() -> None:

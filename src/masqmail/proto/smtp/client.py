@@ -63,7 +63,10 @@ SHUTTING_DOWN_CODE = 421  # RFC 5321 §3.8: the one reply that may come at any t
 
 
 class Client:
-    """One session. `PeerError` leaves `next_event` when the server breaks the protocol; then `abandon`."""
+    """One session. `PeerError` leaves `next_event` when the server breaks the protocol; then `abandon`.
+
+    Until that it leaves it again at each call: what the server said behind the breach answers nobody knows what.
+    """
 
     def __init__(self, options: ClientOptions) -> None:
         self.phase = Phase.GREETING
@@ -74,6 +77,7 @@ class Client:
         self._outbox = bytearray()
         self._events: deque[Event] = deque()
         self._pipeline: Pipeline | None = None
+        self._breach: PeerError | None = None
         self._messages = 0
         self._login: Login | None = None
         self._session_trips = 0
@@ -91,15 +95,29 @@ class Client:
         """The next thing that happened, or None until more bytes come."""
         events = self._events
         while not events:
-            if self.phase in (Phase.TLS, Phase.CLOSED) or (reply := self._parser.next_reply()) is None:
+            if self.phase in (Phase.TLS, Phase.CLOSED):
                 return None
-            if self.phase is Phase.READY and reply.code != SHUTTING_DOWN_CODE:
-                pipeline = self._ready_pipeline()
-                pipeline.receive_reply(reply)
-                self._collect_verdicts(pipeline)
-            else:
-                self._receive_reply(reply)
+            if self._breach is not None:
+                raise self._breach
+            try:
+                if not self._read_reply():
+                    return None
+            except PeerError as error:
+                self._breach = error
+                raise
         return events.popleft()
+
+    def _read_reply(self) -> bool:
+        """Takes the next reply; False when there is none."""
+        if (reply := self._parser.next_reply()) is None:
+            return False
+        if self.phase is Phase.READY and reply.code != SHUTTING_DOWN_CODE:
+            pipeline = self._ready_pipeline()
+            pipeline.receive_reply(reply)
+            self._collect_verdicts(pipeline)
+        else:
+            self._receive_reply(reply)
+        return True
 
     def abandon(self) -> None:
         """The connection broke or was given up: what was completely sent and not answered is in doubt."""
