@@ -94,9 +94,10 @@ class Scheduler:
     # --- what others tell it
 
     def note_classes(self, classes: Collection[RouteClass]) -> None:
-        """There are recipients of these classes that may be due."""
+        """There are recipients of these classes that may be due, or they come in now."""
         if not self._lanes and self._unable.issuperset(classes) and self._clock.boottime() < self._unable_until:
             return  # as always while we are offline
+        self._usable.book()
         noted = set(classes)
         is_known = noted <= self._classes
         self._classes |= noted
