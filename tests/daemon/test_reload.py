@@ -61,6 +61,21 @@ def test_a_new_route_takes_what_was_waiting_for_one(daemon: Daemon) -> None:
         assert receiver.count() == {("waiting", "ann@example.net"): 1}
 
 
+def test_mail_after_it_goes_to_the_new_smarthost_also_while_the_connection_to_the_old_one_is_open(
+    daemon: Daemon,
+) -> None:
+    load = Load(daemon, 1)
+    with running_receiver() as old, running_receiver() as new:
+        _reload_with(daemon, ROUTE.format(name="provider", port=old.port))
+        assert daemon.masqmail("link", "up", "line").returncode == 0
+        for name, receiver in (("before", old), ("after", new)):
+            assert load.submit_by_smtp(name, ("ann@example.net",), message(name, to="ann@example.net"))
+            _until(lambda receiver=receiver: receiver.count(), f"{name} did not come")  # type: ignore[misc]
+            _reload_with(daemon, ROUTE.format(name="provider", port=new.port))  # the connection lingers
+        assert old.count() == {("before", "ann@example.net"): 1}
+        assert new.count() == {("after", "ann@example.net"): 1}
+
+
 def test_a_faulty_file_changes_nothing_and_every_fault_is_logged(daemon: Daemon) -> None:
     _reload_with(daemon, "[routes.a]\nsmarthots = 1\n[queue]\nretry = 5\n", expect="configuration refused")
     _until(lambda: "smarthots" in daemon.log.read_text(), "the first fault is not logged")

@@ -18,7 +18,7 @@ from masqmail.mail.outcome import Culprit, Delivered, Outcome
 from masqmail.mail.status import OK
 from masqmail.routing.link import LinkState
 from masqmail.routing.route import QUEUE_ONLY, Conditions
-from masqmail.settings import Pattern
+from masqmail.settings import HostPort, Pattern
 from masqmail.spool.api import Lease
 from masqmail.spool.states import State
 from support.assembly import (
@@ -599,6 +599,27 @@ async def test_a_lane_ends_when_its_route_is_gone() -> None:
         await daemon.settle()
         assert daemon.peers.taken == [("m1", "bob@far.example")]
         assert not daemon.scheduler.is_sending()
+
+
+@pytest.mark.parametrize(
+    ("changed", "calls"), [(["isp"], ["one.example", "two.example"]), (["another"], ["one.example"])]
+)
+async def test_a_connection_over_a_route_that_is_another_now_gets_nothing_more(
+    changed: list[str], calls: list[str]
+) -> None:
+    """It goes to the old smarthost, with the old login and the old return addresses."""
+    one, two = (HostPort(f"{name}.example", 25) for name in ("one", "two"))
+    async with Assembly(rules(smarthost("isp"), hops=(one,))).running() as daemon:
+        gate = daemon.peers.gate = anyio.Event()
+        await daemon.accept("m1", "bob@far.example")
+        after = rules(smarthost("isp"), hops=(two,))
+        daemon.directory.rules = after
+        daemon.scheduler.reconfigure(after, changed)
+        await daemon.accept("m2", "bob@far.example")
+        gate.set()
+        await daemon.settle()
+        assert [name for name, _ in daemon.peers.taken] == ["m1", "m2"]
+        assert daemon.peers.calls == calls
 
 
 # --- the end

@@ -158,10 +158,14 @@ class Lane:
         if not self.is_in_doubt:
             self._certain.set()
 
-    async def finish(self) -> None:
-        """Has it begin nothing more; returns when the other side has answered for all that it may have taken."""
+    def close(self) -> None:
+        """Has it begin nothing more."""
         self.is_closed = True
         self.nudge()
+
+    async def finish(self) -> None:
+        """Closes it; returns when the other side has answered for all that it may have taken."""
+        self.close()
         while self.is_in_doubt:
             self._certain = anyio.Event()
             await self._certain.wait()

@@ -168,13 +168,19 @@ class Scheduler:
         self._outlook.assume_no_more(link)
         self.wake()
 
-    def reconfigure(self, rules: Rules) -> None:
-        """From now on decides by these rules. Recipients of older classes wait until they are computed anew."""
+    def reconfigure(self, rules: Rules, changed_routes: Collection[str] = ()) -> None:
+        """From now on decides by these rules. Recipients of older classes wait until they are computed anew.
+
+        What is at work for a route that is another now begins nothing more: the next lane does as the new one says.
+        """
         self._outlook.rules = rules
         self._pauses.schedule = rules.schedule
         self._pauses.forget()
         self._company.forget()
         self._classes = {item for item in self._classes if item.is_local or item.generation == rules.generation}
+        for lane in self._lanes.values():
+            if lane.route_name in changed_routes:
+                lane.close()
         self.wake()
 
     # --- who fetches his mail
@@ -409,7 +415,8 @@ class Scheduler:
             if not any(other.is_working for other in rest):
                 for other in rest:
                     other.dismiss()  # there is nobody left whom it could help
-            if lane.did_something or lane.was_nudged or lane.is_dismissed or lane.route_name in self._crowded:
+            has_left_some = lane.is_dismissed or lane.is_closed or lane.route_name in self._crowded
+            if has_left_some or lane.did_something or lane.was_nudged:
                 self._wake.set()
             self._tell_news()
 

@@ -312,6 +312,7 @@ class Daemon:
         if configuration.fetch:
             _load_fetching()
         await self.listeners.change(configuration)
+        changed_routes = _changed_routes(self.configuration, configuration)
         self.configuration = configuration
         rules = rules_of(configuration)
         self.directory.rules = rules
@@ -327,7 +328,7 @@ class Daemon:
         self.housekeeper.keep_history = configuration.log.keep
         self.board.watch(self._detectors())
         await self._watch_accounts()
-        self.scheduler.reconfigure(rules)
+        self.scheduler.reconfigure(rules, changed_routes)
         self.housekeeper.look_soon()
 
 
@@ -338,6 +339,13 @@ def _load_fetching() -> "Callable[[Daemon, TaskGroup], Awaitable[Fetcher]]":
     except ImportError as error:
         raise ValueError(f"the first account of [fetch] needs a new start of the daemon ({error})") from error
     return make_fetcher
+
+
+def _changed_routes(before: Configuration, after: Configuration) -> Collection[str]:
+    """The routes over which mail goes otherwise now, the lost ones included."""
+    if before.host != after.host:  # whose name a connection begins with, and whose addresses are rewritten
+        return before.routes.keys()
+    return [name for name, section in before.routes.items() if after.routes.get(name) != section]
 
 
 def _intake_settings(configuration: Configuration) -> IntakeSettings:
