@@ -112,6 +112,14 @@ def test_an_answer_about_smtputf8_tries_the_next_route_first() -> None:
     assert run(outcome).next is Next.FAILED
 
 
+def test_what_is_bigger_than_a_server_announces_tries_the_next_route_first() -> None:
+    """It was not asked; another provider may take more."""
+    outcome = Failed(Status(552, "5.3.4", "too big"), Culprit.MESSAGE, "too big")
+    assert run(outcome, usable="b").next is Next.QUEUED
+    assert run(outcome).next is Next.FAILED
+    assert run(replace(outcome, said_by_peer=True), usable="b").next is Next.FAILED
+
+
 def test_a_failure_without_a_permanent_status_defers() -> None:
     outcome = Failed(MAILBOX_FULL, Culprit.RECIPIENT, "odd")
     settlement = run(outcome)

@@ -4,12 +4,13 @@
 |-------------------------------------------|-------------------------------|---------------------------------------|
 | delivered                                 | delivered                     | delivered                             |
 | failed by the recipient or message        | failed                        | failed                                |
-| failed by the sender, or 5.6.7            | queued for it                 | failed                                |
+| failed by the sender, or unfit            | queued for it                 | failed                                |
 | failed by anything else                   | queued for it                 | deferred: a bug never fails a message |
 | deferred                                  | queued for it                 | deferred, or failed when too old      |
 | not tried, directly to a hopeless domain  | queued for it                 | deferred, or failed when too old      |
 | not tried, else                           | queued, nothing spent         | queued, nothing spent                 |
 
+Unfit is a message for a next hop that announces no SMTPUTF8 (5.6.7) or a SIZE below the message's: another may take it.
 A route with `last` has no later one. Queued means due as soon as a route of the class can be used; the wait of
 the retry schedule begins when none of this run is left (`end_run`).
 """
@@ -102,6 +103,7 @@ _SUCCESS_REPORTS = {Handover.MAILBOX: Report.DELIVERED, Handover.RELAYED: Report
 _NO_CONNECTION = frozenset({Culprit.NAME, Culprit.CONNECTION})
 _REFUSERS = frozenset({Culprit.SENDER, Culprit.RECIPIENT, Culprit.MESSAGE})
 _NEEDS_SMTPUTF8 = "5.6.7"  # RFC 6531 §3.5
+_TOO_BIG = "5.3.4"  # RFC 1870 §6.1
 
 
 def settle(
@@ -134,6 +136,12 @@ def settle(
             assert_never(outcome)
 
 
+def _is_unfit(outcome: Failed) -> bool:
+    """Whether the next hop cannot carry the message, as far as it has announced that; its own refusal is final."""
+    enhanced = outcome.status.enhanced
+    return enhanced == _NEEDS_SMTPUTF8 or (enhanced == _TOO_BIG and not outcome.said_by_peer)
+
+
 def end_run(standing: Standing, terms: Terms, now: datetime) -> Settlement:
     """What follows when routes were tried in this run and none of those left can be used: the wait begins."""
     return _Run(standing, None, terms, now).wait(standing.status, standing.reason, spent=False)
@@ -158,7 +166,7 @@ class _Run:
         """A permanent answer, unless it is none about this recipient or message: then it was our mistake."""
         if outcome.culprit not in _REFUSERS or not outcome.status.is_permanent:
             return self.temporary(LOCAL_ERROR.with_text(outcome.reason), outcome.reason)
-        if outcome.culprit is Culprit.SENDER or outcome.status.enhanced == _NEEDS_SMTPUTF8:
+        if outcome.culprit is Culprit.SENDER or _is_unfit(outcome):
             return self.next_route(outcome.status, outcome.reason) or self.failed(outcome.status, outcome.reason)
         return self.failed(outcome.status, outcome.reason)
 
