@@ -432,6 +432,27 @@ async def test_queue_only_mail_waits_for_a_flush_although_its_link_is_up() -> No
         assert daemon.peers.taken == [("m1", "bob@far.example")]
 
 
+async def test_a_flush_of_one_route_sends_nothing_over_another() -> None:
+    async with Assembly(rules(smarthost("a"), smarthost("b", ("umts",))), up=("dsl", "umts")).running() as daemon:
+        await daemon.accept("m1", daemon.remote("bob@far.example", mark=QUEUE_ONLY))
+        await daemon.scheduler.flush(["b"])
+        await daemon.settle()
+        assert daemon.peers.calls == []
+        assert [found.mark for found in await daemon.spool.classes()] == [QUEUE_ONLY]
+        await daemon.link("dsl", LinkState.DOWN)
+        await daemon.scheduler.flush(["b"])
+        await daemon.settle()
+        assert daemon.peers.calls != []
+
+
+async def test_a_flush_of_a_route_that_is_down_lets_it_go_when_that_comes_up() -> None:
+    async with Assembly(rules(smarthost("a")), up=(), down=("dsl",)).running() as daemon:
+        await daemon.accept("m1", daemon.remote("bob@far.example", mark=QUEUE_ONLY))
+        await daemon.scheduler.flush(["a"])
+        await daemon.link("dsl", LinkState.UP)
+        assert daemon.states() == []
+
+
 async def test_time_does_not_count_for_what_waits_for_a_flush() -> None:
     async with Assembly(rules(smarthost())).running() as daemon:
         await daemon.accept("m1", daemon.remote("bob@far.example", mark=QUEUE_ONLY))

@@ -146,13 +146,14 @@ class Scheduler:
         self._wake_routes(names)
 
     async def flush(self, routes: Collection[str] | None = None) -> None:
-        """Forgets waits and pauses of these routes (None: of all) so that everything that can go does."""
+        """Forgets waits and pauses of these routes (None: of all) so that everything that can go over them does."""
         names = [*self.rules.by_name, LOCAL_ROUTE] if routes is None else list(routes)
+        self._pauses.end(names)
         self._classes |= (await self._spool.classes()).keys()
         for route_class in [item for item in self._classes if item.mark == QUEUE_ONLY]:
-            if set(route_class.routes) & set(names):
+            chosen = self._outlook.choice(route_class.unmarked()).route
+            if set(names).intersection([chosen.name] if chosen else route_class.routes):
                 await self._unmark(route_class)
-        self._pauses.end(names)
         self._wake_routes(names)
 
     def _wake_routes(self, names: Collection[str]) -> None:
