@@ -270,6 +270,18 @@ def test_a_closed_input_is_no_empty_message(host: Host, is_running: bool, words:
     assert list(host.pickup.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["sendmail", "rmail"])
+@pytest.mark.parametrize("words", ["ann", "-v -t", "-bs", "-bp"])
+def test_a_folder_as_input_is_no_message(host: Host, tmp_path: Path, name: str, words: str) -> None:
+    host.starter = install(tmp_path / "other", name)
+    with SubmitServer(host.socket) as server:
+        done = host.run(*words.split(), shell=f'"$@" <{tmp_path}')
+    assert (done.returncode, done.stdout) == (os.EX_NOINPUT, b"")
+    assert done.stderr == b"sendmail: standard input is a directory\n"
+    assert server.message == b""
+    assert list(host.pickup.iterdir()) == []
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 @pytest.mark.parametrize("is_running", [True, False])
 def test_closed_outputs_take_nothing_from_a_message(host: Host, is_running: bool, closed: str) -> None:
