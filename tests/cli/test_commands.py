@@ -289,6 +289,18 @@ def test_a_full_disk_behind_the_output_is_one_line(daemon: Daemon) -> None:
     assert (done.returncode, done.stderr) == (os.EX_CANTCREAT, "masqmail: cannot write: No space left on device\n")
 
 
+@pytest.mark.parametrize("line", ["-bp", "queue", "queue show nonsense", "status --json"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs_are_no_trouble(daemon: Daemon, line: str, closed: str) -> None:
+    _send(daemon, "ann@good.test")
+    whole = daemon.masqmail(*line.split())
+    command = f"{sys.executable} -m masqmail.cli.main {line} {closed}"
+    done = subprocess.run(command, shell=True, env=daemon.environment, capture_output=True, text=True)
+    assert done.returncode == whole.returncode
+    assert done.stderr == ("" if "2" in closed else whole.stderr)
+    assert bool(done.stdout) == (closed == "2>&-" and bool(whole.stdout))
+
+
 # --- another user
 
 

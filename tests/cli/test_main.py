@@ -1,5 +1,6 @@
 """`masqmail` itself, called as the original MasqMail was."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,32 @@ def test_a_v_before_a_command_does_not_change_it(tmp_path: Path, capsys: pytest.
         answers.append((main(["--config", str(tmp_path / "own.toml"), *words]), *capsys.readouterr()))
     assert answers[0] == answers[1]
     assert answers[0][0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "text", "expected"),
+    [
+        ("check >&- 2>&-", "", (0, "", "")),
+        ("check --show >&-", "", (0, "", "")),
+        ("check 2>&-", "[nonsense]\n", (os.EX_CONFIG, "", "")),
+        ("nonsense 2>&-", "", (os.EX_USAGE, "", "")),
+        (
+            "passwd ann <&-",
+            '[smtp]\nusers = "users"\n',
+            (os.EX_DATAERR, "", "masqmail: an empty password is no password\n"),
+        ),
+        ("ann@x.test <&-", "", (os.EX_NOINPUT, "", "sendmail: cannot read the message: Bad file descriptor\n")),
+    ],
+)
+def test_a_closed_stream_ends_no_command_in_a_traceback(
+    tmp_path: Path, line: str, text: str, expected: tuple[int, str, str]
+) -> None:
+    (tmp_path / "own.toml").write_text('[paths]\nspool = "spool"\nruntime = "."\n' + text)
+    (tmp_path / "spool" / "pickup").mkdir(parents=True)
+    command = f"{sys.executable} -m masqmail.cli.main --config {tmp_path}/own.toml {line}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == expected
 
 
 def test_the_original_command_line_is_read_as_that_of_sendmail() -> None:

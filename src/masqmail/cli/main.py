@@ -5,6 +5,7 @@ good. The other commands are in `run`. What looks like a command line of `sendma
 called `masqmail -qo NAME` and `masqmail -bd` by many a script.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,15 +13,16 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    if is_classic(words):
+        from masqmail.cli.sendmail import main as sendmail
+
+        return sendmail("masqmail", list(words))
+    _open_closed_streams()
     match words:
         case ["serve"]:
             config = ""
         case ["--config" | "-C", config, "serve"] | ["serve", "--config" | "-C", config]:
             pass
-        case _ if is_classic(words):
-            from masqmail.cli.sendmail import main as sendmail
-
-            return sendmail("masqmail", list(words))
         case _:
             from masqmail.cli.run import run
 
@@ -28,6 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from masqmail.cli.serve import serve
 
     return serve(config)
+
+
+def _open_closed_streams() -> None:
+    """What was closed is /dev/null: Python has None for it, and a file of ours could take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the process ends
 
 
 #: The words that are no user's name behind a -v; `parser` has them with their options.

@@ -21,16 +21,16 @@ from masqmail.cli.sendmail_session import Conversation
 
 def start() -> None:
     """Runs the command and ends the process without taking the interpreter apart, which nobody would wait for."""
-    for descriptor in (0, 1, 2):
-        try:
-            posix.fstat(descriptor)
-        except OSError:  # it is closed: no file or connection of ours may take its place
-            posix.open("/dev/null", posix.O_WRONLY)  # which cannot be read
     posix._exit(main())  # everything was written with posix.write: there is no buffer to flush
 
 
 def main(program: str = "", words: list[str] | None = None) -> int:
     """Runs the command and returns its exit code. The arguments are those of the process unless they are given."""
+    for descriptor in (0, 1, 2):
+        try:
+            posix.fstat(descriptor)
+        except OSError:  # it is closed: no file or connection of ours may take its place
+            posix.open("/dev/null", posix.O_WRONLY)  # which cannot be read
     try:
         options = parse(program or sys.argv[0].rpartition("/")[2], sys.argv[1:] if words is None else words)
         return run(options)
