@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 async def _shown(room: ControlRoom, queue_id: str = "1") -> dict[str, Any]:
     found = await room.spool.find(queue_id)
     assert found is not None
-    document: dict[str, Any] = views.QueueView(room.scheduler).message(found)
+    document: dict[str, Any] = views.QueueView(room.scheduler, room.clock.now()).message(found)
     return document
 
 
@@ -100,6 +100,40 @@ async def test_what_was_deferred_says_why_and_when_it_is_tried_again() -> None:
         assert found["next_attempt_at"] == views.instant(due)
         assert found["last_attempt_at"] == views.instant(now)
         assert found["last_status"] == "451 4.3.0 come back later"
+
+
+async def _deferred(room: ControlRoom) -> None:
+    """A message that was tried, and whose next attempt is due in five minutes."""
+    await room.accept("1", routes=("gmx",))
+    due = room.clock.now() + timedelta(minutes=5)
+    attempt = Attempt(room.clock.now(), "gmx", "mail.gmx.example:587", spent=True)
+    await _end_lease(room, State.DEFERRED, "451 later", due=due, attempt=attempt)
+
+
+async def test_what_was_deferred_is_queued_for_its_link_once_it_is_due() -> None:
+    async with control_room() as room:
+        await _deferred(room)
+        room.clock.advance(timedelta(minutes=5) - timedelta(seconds=1))
+        assert (await _recipient(room))["state"] == "deferred"
+        room.clock.advance(timedelta(seconds=1))
+        found = await _recipient(room)
+        assert (found["state"], found["route"], found["next_attempt_at"]) == ("queued", "gmx", None)
+        down = "link dsl is down: nobody has declared it up (`masqmail link up dsl`)"
+        assert found["reason"] == f"waits for route gmx, {down}; before: 451 later"
+        assert found["attempts"] == 1 and found["last_attempt_at"]
+        await room.operator.set_link("dsl", "up")
+        assert (await _recipient(room))["reason"] == "due over route gmx; before: 451 later"
+
+
+async def test_what_was_deferred_and_is_due_says_when_the_pause_ends_that_it_waits_for() -> None:
+    async with control_room() as room:
+        await _deferred(room)
+        room.clock.advance(timedelta(minutes=6))
+        await room.operator.set_link("dsl", "up")
+        pause = room.pauses.pause("gmx", "mail.gmx.example:587", Culprit.LOGIN, "the login was refused")
+        found = await _recipient(room)
+        assert found["reason"] == "waits for route gmx, paused: the login was refused; before: 451 later"
+        assert found["next_attempt_at"] == views.instant(pause.ends_at)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ class Tenant:
 
     async def reasons(self) -> dict[str, str]:
         """What a person reads about each of them."""
-        view = QueueView(self.daemon.scheduler)
+        view = QueueView(self.daemon.scheduler, self.house.clock.now())
         documents = [view.message(queued) for queued in await self.daemon.spool.listing()]
         return {item["address"]: item["reason"] for one in documents for item in one["recipients"]}  # type: ignore[index,attr-defined]
 

@@ -125,7 +125,7 @@ class Control:
         self, limit: int | None, after: str, permission: Permission
     ) -> AsyncGenerator[list[object], None]:
         """Everything, or a page; read in slices so that nobody else waits long."""
-        view = views.QueueView(self._operator.scheduler)
+        view = self._view()
         while limit is None or limit > 0:
             size = SLICE if limit is None else min(SLICE, limit)
             page = await self._spool.listing(after=after, limit=size, owner_uid=permission.owner_uid)
@@ -138,7 +138,10 @@ class Control:
     async def _message(self, queue_id: str, permission: Permission) -> Response:
         found = await self._find(queue_id, permission)
         history = await self._spool.history(queue_id, limit=MAX_LOG_LINES)
-        return Response(views.message_with_history(found, views.QueueView(self._operator.scheduler), history))
+        return Response(views.message_with_history(found, self._view(), history))
+
+    def _view(self) -> views.QueueView:
+        return views.QueueView(self._operator.scheduler, self._clock.now())
 
     async def _body(self, queue_id: str, permission: Permission) -> Response:
         """The body; its file is open before the answer begins, so that it may be delivered meanwhile."""

@@ -38,8 +38,9 @@ class _Judgement(NamedTuple):
 class QueueView:
     """Messages as documents. Each class is judged once per listing, however many recipients it has."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, now: datetime) -> None:
         self._scheduler = scheduler
+        self._now = now
         self._judged: dict[RouteClass, _Judgement] = {}
 
     def message(self, queued: QueuedMessage) -> Document:
@@ -56,11 +57,10 @@ class QueueView:
 
     def _recipient(self, recipient: StoredRecipient) -> Document:
         route, reason = self._where(recipient)
-        state = State.QUEUED if recipient.state is State.LEASED else recipient.state
         return {
             "address": self._address(recipient),
             "original": recipient.original,
-            "state": state.value,
+            "state": self._state(recipient).value,
             "route": route,
             "attempts": recipient.attempts,
             "last_attempt_at": instant(recipient.last_attempt_at),
@@ -68,6 +68,13 @@ class QueueView:
             "last_status": str(recipient.last_status) if recipient.last_status else None,
             "reason": reason,
         }
+
+    def _state(self, recipient: StoredRecipient) -> State:
+        """Queued is also what is being sent now, and what was deferred and has waited its time."""
+        is_due = recipient.due is None or recipient.due <= self._now
+        if recipient.state is State.LEASED or (recipient.state is State.DEFERRED and is_due):
+            return State.QUEUED
+        return recipient.state
 
     def _address(self, recipient: StoredRecipient) -> str:
         """The target: for a mailbox of this host the address that leads to it."""
@@ -79,15 +86,19 @@ class QueueView:
 
     def _next_attempt(self, recipient: StoredRecipient) -> datetime | None:
         """When it is due, or when the pause ends that it waits for; None when that depends on something else."""
-        if recipient.state is State.DEFERRED:
-            return recipient.due
-        return self._judge(recipient.route_class).next_try if recipient.state is State.QUEUED else None
+        match self._state(recipient):
+            case State.DEFERRED:
+                return recipient.due
+            case State.QUEUED if recipient.state is not State.LEASED:
+                return self._judge(recipient.route_class).next_try
+            case _:
+                return None
 
     def _where(self, recipient: StoredRecipient) -> tuple[str | None, str]:
         """The route and the reason a recipient is where it is."""
         if recipient.state is State.LEASED:
             return self._judge(recipient.route_class).route or recipient.last_route or None, "being sent now"
-        if recipient.state is not State.QUEUED:
+        if self._state(recipient) is not State.QUEUED:
             return recipient.last_route or self._judge(recipient.route_class).route or None, recipient.reason
         route, reason, _ = self._judge(recipient.route_class)
         if recipient.reason and recipient.reason not in reason:
