@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
+from masqmail.daemon.subject import MAX_RETURNED_BYTES, MAX_RETURNED_ON_REQUEST_BYTES
 from masqmail.mail.address import parse_mailbox
-from masqmail.mail.envelope import Envelope, Notify, Recipient
+from masqmail.mail.envelope import Envelope, Notify, Recipient, Ret
 from masqmail.routing.local import LocalDomains
 from masqmail.routing.route import QUEUE_ONLY, Conditions
 from masqmail.settings import Pattern
 from masqmail.spool.api import Kind, NewMessage, TargetKind
 from masqmail.spool.intake import HeaderFacts, Origin, Resolution
+from masqmail.spool.memory import MemoryBody
 from masqmail.spool.states import State
 from support.assembly import Assembly, rules, smarthost
 
@@ -34,13 +36,20 @@ def aliases(tmp_path: Path) -> Path:
 def resolve(
     aliases: Path, *recipients: Recipient | str, sender: str = "ann@home.example", **more: Any
 ) -> tuple[Resolution, Assembly]:
-    changes = more.pop("rules", {})
+    changes, ret, size_bytes = more.pop("rules", {}), more.pop("ret", None), more.pop("size_bytes", 1000)
     daemon = Assembly(rules(smarthost(), **changes), aliases=[aliases])
     found = [Recipient(parse_mailbox(item)) if isinstance(item, str) else item for item in recipients]
-    envelope = Envelope(parse_mailbox(sender) if sender else None, tuple(found))
+    envelope = Envelope(parse_mailbox(sender) if sender else None, tuple(found), ret=ret)
     header = b"From: ann@home.example\r\nSubject: hello\r\n"
-    facts = HeaderFacts("m1", header, 1000, daemon.clock.now(), Origin("ann", "local"), **more)
+    facts = HeaderFacts("m1", header, size_bytes, daemon.clock.now(), Origin("ann", "local"), **more)
     return daemon.resolver.resolve(envelope, facts), daemon
+
+
+class UnreadBody(MemoryBody):
+    """A body that costs nothing, since nobody reads it."""
+
+    def read(self) -> bytes:
+        raise AssertionError("somebody reads the body")
 
 
 def shown(resolution: Resolution) -> list[tuple[str, str]]:
@@ -81,6 +90,39 @@ def test_bad_recipients_of_the_header_get_one_report_together(aliases: Path) -> 
     assert [item.state for item in resolution.recipients] == [State.QUEUED, State.FAILED, State.FAILED]
     (report,) = resolution.reports
     assert text(report).count("Final-Recipient") == 2
+
+
+@pytest.mark.parametrize(
+    ("ret", "size_bytes"),
+    [(None, MAX_RETURNED_BYTES), (Ret.FULL, MAX_RETURNED_BYTES + 1), (Ret.FULL, MAX_RETURNED_ON_REQUEST_BYTES)],
+)
+@pytest.mark.parametrize("sender", ["ann@home.example", ""])
+def test_a_failure_at_acceptance_returns_the_message_whole(
+    aliases: Path, sender: str, ret: Ret | None, size_bytes: int
+) -> None:
+    body = MemoryBody()
+    body.write(b"the only copy\r\n")
+    whole = "message/rfc822\r\n\r\nFrom: ann@home.example\r\nSubject: hello\r\n\r\nthe only copy\r\n"
+    more = {"sender": sender, "ret": ret, "size_bytes": size_bytes, "body": body}
+    for recipient, bad_recipients in (("gone@home.example", ()), ("bad@home.example", ()), ("ann", ("@@",))):
+        resolution, _ = resolve(aliases, recipient, bad_recipients=bad_recipients, **more)
+        (report,) = resolution.reports
+        assert whole in text(report)
+
+
+@pytest.mark.parametrize(
+    ("ret", "size_bytes"),
+    [(Ret.HDRS, 1000), (None, MAX_RETURNED_BYTES + 1), (Ret.FULL, MAX_RETURNED_ON_REQUEST_BYTES + 1)],
+)
+def test_a_body_that_no_report_returns_is_not_read(aliases: Path, ret: Ret | None, size_bytes: int) -> None:
+    resolution, _ = resolve(aliases, "gone@home.example", ret=ret, size_bytes=size_bytes, body=UnreadBody())
+    (report,) = resolution.reports
+    assert "Content-Type: text/rfc822-headers\r\n" in text(report)
+    success = Recipient(parse_mailbox("friends@home.example"), Notify.SUCCESS)
+    unreported = Recipient(parse_mailbox("gone@home.example"), Notify.NEVER)
+    for recipient in (success, unreported, "ann@localhost"):
+        resolve(aliases, recipient, ret=Ret.FULL, body=UnreadBody())
+    resolve(aliases, "gone@home.example", ret=Ret.FULL, body=UnreadBody(), kind=Kind.FETCHED)
 
 
 @pytest.mark.parametrize("sender", ["", "stranger@home.example"])

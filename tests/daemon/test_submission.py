@@ -163,6 +163,16 @@ def test_an_unknown_user_of_this_host_is_reported_and_stops_nobody(daemon: Daemo
     assert b"\nAction: failed\n" in report
 
 
+@pytest.mark.parametrize("size_bytes", [10_000, 1_000_000], ids=["in memory", "in a file"])
+def test_a_message_for_an_unknown_user_comes_back_whole(daemon: Daemon, size_bytes: int) -> None:
+    name, line = f"whole-{size_bytes}", b"the only copy of this line, which nobody else has any more\n"
+    text = message(name) + line * (size_bytes // len(line))
+    assert daemon.sendmail("-V", name, "-R", "full", "no-such-user-here", message=text).returncode == 0
+    report = report_on(daemon, name)
+    assert b"\nContent-Type: message/rfc822\n" in report
+    assert text.partition(b"\n\n")[2] in report
+
+
 def report_on(daemon: Daemon, envelope_id: str) -> bytes:
     """The report in our mailbox about the message with this envelope ID."""
     daemon.masqmail("flush", "--wait")

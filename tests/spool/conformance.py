@@ -226,6 +226,20 @@ class Conformance:
         assert b"".join(lease.message.body_chunks()) == data
         assert lease.message.size_bytes == len(b"Subject: test\r\n") + 2 + size
 
+    @pytest.mark.parametrize("size", [0, 1, 131_072, 131_073, 300_000])
+    async def test_a_body_that_was_read_before_it_is_stored_is_whole(self, spool: Spool, size: int) -> None:
+        data = (bytes(range(256)) * (size // 256 + 1))[:size]
+        body = spool.new_body()
+        for start in range(0, size, 1000):
+            body.write(data[start : start + 1000])
+        assert body.read() == data
+        body.write(b"end")
+        assert body.read() == data + b"end"
+        await spool.accept([message("m1", body=body)])
+        item = await spool.find("m1")
+        assert item is not None
+        assert b"".join(item.message.body_chunks()) == data + b"end"
+
     @pytest.mark.parametrize("size", [0, 1, 32_768, 32_769, 131_072, 131_073])
     async def test_a_message_is_found_without_its_body(self, spool: Spool, size: int) -> None:
         await spool.accept([message("m1", body=b"x" * size)])

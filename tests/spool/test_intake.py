@@ -275,6 +275,13 @@ async def test_the_resolver_gets_the_facts_it_may_ask_for() -> None:
     assert (message.queue_id, message.kind) == ("given", Kind.REPORT)
 
 
+@pytest.mark.parametrize("body", [b"", b"hello\r\n", b"no end"])
+async def test_the_resolver_can_read_the_body_as_it_is_stored(body: bytes) -> None:
+    desk = Desk()
+    message = await stored(desk, desk.open(), HEADER + b"\r\n" + body)
+    assert desk.facts[0].read_body() == content_of(message).removeprefix(message.header + b"\r\n")
+
+
 async def test_reports_are_stored_together_with_the_message() -> None:
     desk = Desk()
     other = Desk()

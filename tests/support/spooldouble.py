@@ -27,6 +27,9 @@ class Body:
             raise SpoolFull
         self.content += data
 
+    def read(self) -> bytes:
+        return bytes(self.content)
+
     def discard(self) -> None:
         self.is_discarded = True
 

@@ -142,17 +142,16 @@ class Resolver:
         self, envelope: Envelope, facts: HeaderFacts, recipients: list[NewRecipient], expanded: list[Recipient]
     ) -> list[NewMessage]:
         """About recipients that failed, and those that an alias has expanded."""
-        failed = [self._reporter.about_new(item) for item in recipients]
+        failed = [about for item in recipients if (about := self._reporter.about_new(item)) is not None]
         if facts.kind is Kind.FETCHED:
             words = self._reporter.texts.words
             is_held = any(item.state is State.HELD for item in recipients)
             letter = words.fetched_held if is_held else words.fetched_redirected
-            about = [item for item in failed if item is not None]
-            return [self._reporter.about_fetched(letter, Subject.of_new(envelope, facts), about)]
+            subject = Subject.of_new(envelope, facts, Action.DELAYED)  # without its body, which may be big
+            return [self._reporter.about_fetched(letter, subject, failed)]
         done = [self._reporter.about_path(item, RECIPIENT_OK.with_text("Expanded by an alias")) for item in expanded]
-        subject = Subject.of_new(envelope, facts)
         made = (
-            self._reporter.make(subject, action, about)
+            self._reporter.make(Subject.of_new(envelope, facts, action), action, about)
             for action, about in ((Action.FAILED, failed), (Action.EXPANDED, done))
             if about
         )

@@ -34,9 +34,8 @@ class Subject:
     received_from: str = ""
 
     @classmethod
-    def of_new(cls, envelope: Envelope, facts: HeaderFacts) -> "Subject":
-        """A message that is being accepted; its body is not read back."""
-        received_host, ident = read_client(facts.origin.protocol, facts.origin.description)
+    def of_new(cls, envelope: Envelope, facts: HeaderFacts, action: Action) -> "Subject":
+        """A message that is being accepted, with its body where the report returns it."""
         return cls(
             facts.queue_id,
             envelope.reverse_path,
@@ -46,9 +45,9 @@ class Subject:
             facts.kind,
             facts.received_at,
             facts.header,
-            received_host=received_host,
-            ident=ident,
-            received_from=facts.origin.description,
+            facts.read_body() if _returns_all(action, facts.kind, envelope.ret, facts.size_bytes) else None,
+            *read_client(facts.origin.protocol, facts.origin.description),
+            facts.origin.description,
         )
 
     @classmethod
@@ -63,17 +62,18 @@ class Subject:
             message.kind,
             message.received_at,
             message.header,
-            b"".join(message.body_chunks()) if _returns_all(message, action) else None,
+            b"".join(message.body_chunks())
+            if _returns_all(action, message.kind, message.ret, message.size_bytes)
+            else None,
             *read_client(message.protocol, message.received_from),
             message.received_from,
         )
 
 
-def _returns_all(message: StoredMessage, action: Action) -> bool:
+def _returns_all(action: Action, kind: Kind, ret: Ret | None, size_bytes: int) -> bool:
     """RFC 3461 §4.3: RET is about failures; without it the choice is ours. Of fetched mail nobody else has a copy."""
-    if action is Action.FAILED and message.kind is Kind.FETCHED:
+    if action is Action.FAILED and kind is Kind.FETCHED:
         return True
-    if action is not Action.FAILED or message.ret is Ret.HDRS:
+    if action is not Action.FAILED or ret is Ret.HDRS:
         return False
-    limit = MAX_RETURNED_BYTES if message.ret is None else MAX_RETURNED_ON_REQUEST_BYTES
-    return message.size_bytes <= limit
+    return size_bytes <= (MAX_RETURNED_BYTES if ret is None else MAX_RETURNED_ON_REQUEST_BYTES)

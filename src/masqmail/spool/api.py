@@ -90,6 +90,9 @@ class BodyWriter(Protocol):
     def write(self, data: bytes) -> None:
         """Adds to the body. Raises `SpoolFull` when the disk is."""
 
+    def read(self) -> bytes:
+        """All that was written, for whoever knows that it is not too much; not after `accept`."""
+
     def discard(self) -> None:
         """Forgets the body; harmless after `accept`."""
 

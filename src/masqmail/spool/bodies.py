@@ -108,7 +108,7 @@ class Bodies:
 class NewBody:
     """A body while it is received: in memory at first, in a file when it grows.
 
-    The receiver calls `write` and `discard`. `take` gives it to the spool; from then on the writer
+    The receiver calls `write`, `read` and `discard`. `take` gives it to the spool; from then on the writer
     alone has it: what is in memory is for a row or a segment, and what is a file is moved and synced, or removed if
     that came to nothing.
     """
@@ -137,6 +137,13 @@ class NewBody:
             if not self._bodies.has_room(len(self._memory)):
                 raise SpoolFull("the disk is nearly full")
             self._spill()
+
+    def read(self) -> bytes:
+        """All that was written, wherever it is by now."""
+        if self._path is None:
+            return bytes(self._memory)
+        with mapped_errors("read a message body"):
+            return self._path.read_bytes() + self._memory
 
     def discard(self) -> None:
         """Forgets the body, unless the spool has it."""

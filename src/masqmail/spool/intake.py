@@ -73,7 +73,8 @@ class HeaderFacts(NamedTuple):
     """What the resolver may ask about a message that is about to be stored.
 
     `header` is complete, trace field included. `bad_recipients` are entries of To, Cc and Bcc that are no
-    addresses; each deserves a report. `queue_only` messages wait until somebody says flush (`sendmail -odq`).
+    addresses; each deserves a report. `queue_only` messages wait until somebody says flush (`sendmail -odq`). `body`
+    is there for a report that returns the message; None when it is empty.
     """
 
     queue_id: str
@@ -84,6 +85,11 @@ class HeaderFacts(NamedTuple):
     kind: Kind = Kind.MAIL
     queue_only: bool = False
     bad_recipients: tuple[str, ...] = ()
+    body: BodyWriter | None = None
+
+    def read_body(self) -> bytes:
+        """The whole body, for whoever has looked at the size."""
+        return self.body.read() if self.body else b""
 
     @property
     def from_mailboxes(self) -> tuple[Mailbox, ...]:
@@ -357,7 +363,7 @@ class Incoming:
         header = self._with_trace(header, names, envelope, queue_id, now)
         self._size = len(header) + 2 + (body.size_bytes if body else 0)  # as it is stored from here on
         facts = HeaderFacts(
-            queue_id, header, self._size, now, origin, request.kind, request.queue_only, bad_recipients
+            queue_id, header, self._size, now, origin, request.kind, request.queue_only, bad_recipients, body
         )
         recipients, reports = intake.resolve(envelope, facts)
         if not recipients:

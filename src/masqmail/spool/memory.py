@@ -57,6 +57,9 @@ class MemoryBody:
     def write(self, data: bytes) -> None:
         self.data += data
 
+    def read(self) -> bytes:
+        return bytes(self.data)
+
     def discard(self) -> None:
         """There is nothing to remove."""
 
