@@ -4,6 +4,8 @@ import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,35 @@ async def test_bare_line_ends_never_reach_the_spool(desk: Desk) -> None:
     desk.leave(b"MasqMail-Pickup: 1\nRecipient: <a@b>\n\nA: b\n\nx\n.\ny\rz")
     await desk.pickup.take_all()
     assert content_of(desk.spool.messages[0]).endswith(b"\r\n\r\nx\r\n.\r\ny\r\nz\r\n")
+
+
+async def test_a_message_has_the_time_at_which_it_was_left(desk: Desk) -> None:
+    left_at = desk.clock.now().replace(microsecond=0) - timedelta(days=3)
+    os.utime(desk.leave(), (left_at.timestamp(),) * 2)
+    await desk.pickup.take_all()
+    (message,) = desk.spool.messages
+    header = message_from_bytes(message.header)
+    assert parsedate_to_datetime(header["Date"]) == left_at
+    assert parsedate_to_datetime(header["Received"].rpartition(";")[2]) == left_at
+    assert message.received_at == desk.clock.now()  # what its lifetime is counted from
+
+
+async def test_a_message_keeps_the_date_that_it_has(desk: Desk) -> None:
+    date = b"Date: Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+    desk.leave(CONTENT.replace(b"Subject", date + b"Subject"))
+    await desk.pickup.take_all()
+    (message,) = desk.spool.messages
+    assert message.header.count(b"Date:") == 1
+    assert date in message.header
+
+
+async def test_a_file_from_the_future_becomes_a_message_of_today(desk: Desk) -> None:
+    ahead = desk.clock.now() + timedelta(days=3)
+    os.utime(desk.leave(), (ahead.timestamp(),) * 2)
+    await desk.pickup.take_all()
+    (message,) = desk.spool.messages
+    date = parsedate_to_datetime(message_from_bytes(message.header)["Date"])
+    assert date == desk.clock.now().replace(microsecond=0)
 
 
 async def test_an_allowed_sender_is_used(desk: Desk) -> None:

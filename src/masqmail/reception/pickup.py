@@ -225,6 +225,7 @@ class Pickup:
             queue_only=ticket.queue_only,
             queue_id=file.queue_id,
             declared_size_bytes=end - start,
+            submitted_at=min(file.changed_at, self._clock.now()),
         )
         try:
             for block in crlf_lines(file.blocks(start, end)):

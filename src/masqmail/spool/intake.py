@@ -139,6 +139,7 @@ class _Request(NamedTuple):
     queue_id: str
     kind: Kind
     fetched: FetchMark | None
+    submitted_at: datetime | None
 
 
 def _say_nothing(**fields: object) -> None:
@@ -174,20 +175,31 @@ class Intake:
         kind: Kind = Kind.MAIL,
         declared_size_bytes: int = 0,
         fetched: FetchMark | None = None,
+        submitted_at: datetime | None = None,
     ) -> "Incoming":
         """Begins a message. Raises `Refused` at once when there is no room for its declared size.
 
         `header_recipients` adds those in To, Cc and Bcc, with `header_notify` as their NOTIFY. A `queue_id` is
         given only by who must be able to recognise the message after a crash. `fetched` is stored with the message,
-        which then may have any size that there is room for.
+        which then may have any size that there is room for. `submitted_at` is for mail that was handed in before it
+        came to us: the time of its Date and of its trace field, while its lifetime begins now.
         """
         if not self.spool.has_room(declared_size_bytes):
             raise Refused(STORAGE_FULL)
         name = full_name or origin.full_name
-        return Incoming(
-            self,
-            _Request(envelope, origin, header_recipients, header_notify, name, queue_only, queue_id, kind, fetched),
+        request = _Request(
+            envelope,
+            origin,
+            header_recipients,
+            header_notify,
+            name,
+            queue_only,
+            queue_id,
+            kind,
+            fetched,
+            submitted_at,
         )
+        return Incoming(self, request)
 
     def local_time(self, now: datetime) -> datetime:
         """The second of this instant in local time; one value for all messages of a second."""
@@ -360,7 +372,7 @@ class Incoming:
         if envelope.reverse_path and not envelope.reverse_path.domain:  # a user of this host
             reverse_path = envelope.reverse_path.with_domain(settings.host_name)
             envelope = replace(envelope, reverse_path=reverse_path)
-        header = self._with_trace(header, names, envelope, queue_id, now)
+        header = self._with_trace(header, names, envelope, queue_id, request.submitted_at or now)
         self._size = len(header) + 2 + (body.size_bytes if body else 0)  # as it is stored from here on
         facts = HeaderFacts(
             queue_id, header, self._size, now, origin, request.kind, request.queue_only, bad_recipients, body
@@ -371,11 +383,11 @@ class Incoming:
         return self._message(facts, envelope, recipients), reports
 
     def _with_trace(
-        self, header: bytes, names: Sequence[bytes], envelope: Envelope, queue_id: str, now: datetime
+        self, header: bytes, names: Sequence[bytes], envelope: Envelope, queue_id: str, at: datetime
     ) -> bytes:
         """The header section as it is stored: completed if it is new, our trace field on top."""
         origin, host_name = self._request.origin, self._settings.host_name
-        local_time = self._intake.local_time(now)  # RFC 5322 §3.3 wants local time
+        local_time = self._intake.local_time(at)  # RFC 5322 §3.3 wants local time
         if origin.is_submission:
             header = qualify_addresses(header, host_name)
             if not is_complete(names):
