@@ -902,6 +902,20 @@ async def test_a_refused_login_reads_well(server_tls: ssl.SSLContext, ca_file: P
 
 
 @pytest.mark.anyio
+async def test_a_password_that_the_server_repeats_is_in_no_reason_and_no_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(1, "masqmail")
+    options = replace(OPTIONS, credentials=LOGIN, clear_password=True)
+    async with listening(lambda: secure(password="535 5.7.8 no sesame")) as listener:
+        end = await deliver(ListFeed(transaction("one")), listener, options)
+    assert end.reason == f"{listener.address} refused the login of me@gmx.test: 535 5.7.8 no (hidden)"
+    shown = [str(record.__dict__.get("fields")) for record in caplog.records]
+    assert any("535 5.7.8 no (hidden)" in line for line in shown)
+    assert not any("sesame" in line for line in shown)
+
+
+@pytest.mark.anyio
 async def test_the_trace_shows_every_line_but_the_password(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1, "masqmail")
     options = replace(OPTIONS, credentials=LOGIN, clear_password=True)

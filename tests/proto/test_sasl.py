@@ -4,7 +4,7 @@ import pytest
 
 from masqmail.proto import sasl
 from masqmail.proto.errors import PeerError
-from masqmail.proto.sasl import CLIENT_MECHANISMS, SERVER_MECHANISMS, Credentials, Secret
+from masqmail.proto.sasl import CLIENT_MECHANISMS, SERVER_MECHANISMS, TOKEN_MECHANISMS, Credentials, Secret
 
 TIM = Credentials("tim", Secret("tanstaaftanstaaf"))
 
@@ -45,6 +45,39 @@ def test_our_server_understands_our_client(name: str) -> None:
     while isinstance(answer, bytes):
         answer = server.respond(client.respond(answer))
     assert (answer.username, answer.password.reveal()) == ("jörg", "süß")
+
+
+@pytest.mark.parametrize(
+    ("password", "said", "shown"),
+    [
+        ("s3cret", "no s3cret, tim", "no (hidden), tim"),
+        ("s3cret", "No 's3cret' here: s3cret", "No '(hidden)' here: (hidden)"),
+        ("s3cret", "bad: czNjcmV0", "bad: (hidden)"),
+        ("s3cret", "AUTH PLAIN AHRpbQBzM2NyZXQ=?", "AUTH PLAIN (hidden)?"),
+        ("s3cret", "AHRpbQBzM2NyZXQ without its end", "(hidden) without its end"),
+        ('a"b\\c', 'BAD LOGIN "tim" "a\\"b\\\\c"', 'BAD LOGIN "tim" "(hidden)"'),
+        ("süß!", "kein süß!", "kein (hidden)"),
+        (".*.*", "wrong user name or password", "wrong user name or password"),
+        ("pas", "wrong user name or password", "(hidden)"),
+        ("a", "no", "no"),
+        ("", "no password", "no password"),
+    ],
+)
+def test_a_password_that_a_server_repeats_is_concealed(password: str, said: str, shown: str) -> None:
+    credentials = Credentials("tim", Secret(password))
+    assert credentials.conceal(said) == shown
+    assert credentials.conceal_line(said.encode()) == shown.encode()
+
+
+@pytest.mark.parametrize("name", sorted(TOKEN_MECHANISMS))
+def test_a_token_that_a_server_repeats_is_concealed(name: str) -> None:
+    initial = sasl.client_mechanism(name, TIM).initial()
+    assert initial is not None
+    assert TIM.conceal(f"no {sasl.encode(initial).decode()} here") == "no (hidden) here"
+
+
+def test_a_line_of_a_trace_keeps_its_other_bytes() -> None:
+    assert TIM.conceal_line(b"\xff tanstaaftanstaaf \0") == b"\xff (hidden) \0"
 
 
 def test_plain_without_initial_response_gets_an_empty_challenge() -> None:

@@ -107,6 +107,21 @@ async def test_a_wrong_password_is_shown_once(capabilities: tuple[str, ...]) -> 
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("capabilities", [("AUTH=PLAIN", "SASL-IR"), ()])
+@pytest.mark.parametrize("refusal", ["NO no sesame", "BAD what? AGFubgBzZXNhbWU=", "sesame?", "* BYE sesame"])
+async def test_a_password_that_the_server_repeats_is_shown_to_nobody(
+    capabilities: tuple[str, ...], refusal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(1, "masqmail")
+    refuse = lambda step, subject: refusal if step in ("AUTHENTICATE", "LOGIN") else None  # noqa: E731
+    async with post(message(1), make=server(*capabilities, policy=refuse)) as here:
+        with pytest.raises(FetchFailure, match=r"\(hidden\)") as caught:
+            await here.fetch()
+    shown = [str(caught.value), *(str(record.__dict__.get("fields")) for record in caplog.records)]
+    assert not any("sesame" in line or "AGFubgBzZXNhbWU" in line for line in shown)
+
+
+@pytest.mark.anyio
 async def test_a_way_that_the_server_does_not_know_after_all_is_followed_by_the_next() -> None:
     refuse = lambda step, subject: "NO [CANNOT] not here" if step == "AUTHENTICATE" else None  # noqa: E731
     async with post(message(1), make=server("AUTH=PLAIN", policy=refuse)) as here:

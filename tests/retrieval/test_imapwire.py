@@ -12,6 +12,7 @@ from masqmail.net.errors import ConnectionLost, StreamTimeout
 from masqmail.net.fake import stream_pair
 from masqmail.net.stream import Stream
 from masqmail.proto.errors import PeerError
+from masqmail.proto.sasl import Credentials, Secret
 from masqmail.retrieval import imapwire
 from masqmail.retrieval.imapwire import MAX_LITERAL_BYTES, Wire
 
@@ -23,7 +24,7 @@ Found = TypeVar("Found")
 def wire(*, seconds: float = 5.0, allowance: int = 1 << 20) -> tuple[Wire, Stream]:
     """A wire, and the server's end of it."""
     ours, theirs = stream_pair()
-    made = Wire(ours, "imap.test")
+    made = Wire(ours, "imap.test", Credentials("ann", Secret("sesame")))
     made.arm(seconds, allowance)
     return made, theirs
 

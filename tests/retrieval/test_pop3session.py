@@ -79,7 +79,7 @@ async def test_what_happens_at_quit_does_not_matter(reply: str) -> None:
         ("pass", "-ERR [AUTH] Wrong", True, "refused the login of ann: [AUTH] Wrong"),
         ("pass", "-ERR [IN-USE] Busy", False, "cannot log ann in now: [IN-USE] Busy"),
         ("connect", "-ERR Go away", False, "refused the session: Go away"),
-        ("pass", "250 Fine", False, "broke the protocol: not a POP3 reply: '250 Fine'"),
+        ("pass", "250 Fine", False, "broke the protocol: its answer to the login is no reply"),
         ("connect", DROP, False, ": closed the connection"),
         ("pass", DROP, False, ": closed the connection"),
     ],
@@ -117,6 +117,18 @@ async def test_the_trace_shows_no_password(caplog: pytest.LogCaptureFixture) -> 
     shown = [str(record.__dict__.get("fields")) for record in caplog.records]
     assert any("CAPA" in line for line in shown)
     assert not any("sesame" in line or "ann" in line for line in shown)
+
+
+async def test_a_password_that_the_server_repeats_is_in_no_reason_and_no_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(events.TRACE, "masqmail")
+    async with listening(lambda: answering(**{"pass": "-ERR No sesame"})) as listener:
+        found = await failure(listener)
+    assert str(found) == f"{listener.address} refused the login of ann: No (hidden)"
+    shown = [str(record.__dict__.get("fields")) for record in caplog.records]
+    assert any("-ERR No (hidden)" in line for line in shown)
+    assert not any("sesame" in line for line in shown)
 
 
 # --- a program in place of a connection

@@ -128,6 +128,7 @@ class Wire:
     def trace(self, direction: str, data: bytes, *, is_secret: bool = False) -> None:
         """Shows protocol lines to whoever wants them, and secrets to nobody."""
         if events.is_tracing():
+            credentials = self._options.credentials
             for line in data.split(b"\r\n")[: -1 if data.endswith(b"\r\n") else None]:
-                shown = b"AUTH ..." if is_secret else line
-                events.trace(direction, shown, next_hop=self._name)
+                shown = credentials.conceal_line(line) if credentials is not None else line
+                events.trace(direction, b"AUTH ..." if is_secret else shown, next_hop=self._name)

@@ -33,6 +33,12 @@ SCRAM_SHA_1 = "SCRAM-SHA-1"  # RFC 5802
 OAUTHBEARER = "OAUTHBEARER"  # RFC 7628
 XOAUTH2 = "XOAUTH2"  # its forerunner
 
+#: Stands where a server repeated a password.
+HIDDEN = "(hidden)"
+
+#: A shorter password stands in many a word by chance: a text that has it is hidden as a whole.
+_MIN_TELLING_LENGTH = 4
+
 _BAD_BASE64 = Status(501, "5.5.2", "The response is not valid base64")  # RFC 4954 §4
 _BAD_RESPONSE = Status(501, "5.5.2", "The response does not fit the mechanism")
 _NO_PROXY = Status(535, "5.7.8", "Logging in for somebody else is not possible here")
@@ -70,6 +76,29 @@ class Credentials:
 
     username: str
     password: Secret
+
+    def conceal(self, text: str) -> str:
+        """What a server said, for people: without the password, should it repeat what it was told."""
+        password = self.password.reveal()
+        if not password:
+            return text
+        found = re.compile("|".join(self._told_forms()))
+        if len(password) < _MIN_TELLING_LENGTH:
+            return HIDDEN if found.search(text) else text
+        return found.sub(HIDDEN, text)
+
+    def conceal_line(self, line: bytes) -> bytes:
+        """The same for a line of a protocol trace."""
+        return self.conceal(line.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+
+    def _told_forms(self) -> list[str]:
+        """Patterns of all that we tell a server and that holds the password, the longest first."""
+        password = self.password.reveal()
+        messages = [CLIENT_MECHANISMS[name](self).initial() or b"" for name in (PLAIN, OAUTHBEARER, XOAUTH2)]
+        encoded = [encode(message).decode("ascii").rstrip("=") for message in (*messages, password.encode())]
+        quoted = password.replace("\\", "\\\\").replace('"', '\\"')  # in IMAP, RFC 9051 §4.3
+        forms = [re.escape(form) + "={0,2}" for form in encoded] + [re.escape(quoted), re.escape(password)]
+        return sorted(forms, key=len, reverse=True)
 
 
 def encode(data: bytes) -> bytes:

@@ -57,7 +57,7 @@ class Connection:
     def __init__(self, account: Account, memory: TlsMemory, clock: Clock, stream: Stream) -> None:
         self.session: Session
         self.wrapper: Wrapper | None = None
-        self.wire = Wire(stream, str(account.server))
+        self.wire = Wire(stream, str(account.server), account.credentials)
         self.is_broken = False
         self._account = account
         self._memory = memory
@@ -108,7 +108,8 @@ class Connection:
         except PeerError as error:
             raise self._lost(error.status.text) from error
         except (imaplib.IMAP4.error, ValueError, KeyError) as error:
-            raise self._lost(f"broke the protocol: {_tidy(error)}") from error
+            said = self._account.credentials.conceal(str(error))
+            raise self._lost(f"broke the protocol: {_tidy(said)}") from error
         finally:
             if not is_whole:
                 self.is_broken = True
@@ -196,8 +197,8 @@ def _load() -> "Callable[[Wire, Account], Session]":
     return Session
 
 
-def _tidy(error: Exception) -> str:
-    return "".join(char if char.isprintable() else "?" for char in str(error)[:300])
+def _tidy(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:300])
 
 
 def _time_asleep(clock: Clock) -> float:

@@ -58,12 +58,16 @@ class _Imap4(imaplib.IMAP4):
         while (answer := self.tagged_commands[tag]) is None:
             self._get_response()
             if name != "LOGOUT" and (words := self.untagged_responses.get("BYE")):
-                raise ConnectionLost(f"said goodbye: {tidy(words[-1])}")
+                raise ConnectionLost(f"said goodbye: {self._said(words[-1])}")
         del self.tagged_commands[tag]
         kind, data = answer
         if kind != "OK":
-            raise Refusal(tidy(data[-1]))
+            raise Refusal(self._said(data[-1]))
         return kind, data
+
+    def _said(self, words: bytes) -> str:
+        """What the server says, for people: without the password."""
+        return tidy(self._wire.credentials.conceal_line(words))
 
     def _log(self, line: str) -> None:
         """It would keep the last lines, with passwords."""

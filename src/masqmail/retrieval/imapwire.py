@@ -19,6 +19,7 @@ from masqmail.mail.status import Status
 from masqmail.net.errors import ConnectionLost, StreamTimeout, TlsFailure
 from masqmail.net.stream import Stream
 from masqmail.proto.errors import PeerError
+from masqmail.proto.sasl import Credentials
 from masqmail.system import events
 
 MAX_LINE_BYTES = 4 << 20  # a SEARCH reply of a server without ESEARCH names 50,000 messages in one line
@@ -40,8 +41,9 @@ class Wire:
     Raises `NetError` for what happens to the connection and `PeerError` for a server that says more than is sane.
     """
 
-    def __init__(self, stream: Stream, server: str) -> None:
+    def __init__(self, stream: Stream, server: str, credentials: Credentials) -> None:
         self.stream = stream
+        self.credentials = credentials
         self.is_secret = False  # what we send is shown to nobody
         self._server = server
         self._buffer = bytearray()
@@ -161,7 +163,7 @@ class Wire:
 
     def _trace(self, direction: str, data: bytes) -> None:
         if data.strip() and events.is_tracing():
-            events.trace(direction, data, next_hop=self._server)
+            events.trace(direction, self.credentials.conceal_line(data), next_hop=self._server)
 
 
 async def _unless_cancelled(wait: Callable[[], Coroutine[Any, Any, _Found]]) -> _Found:

@@ -255,7 +255,8 @@ class Session:
         """Shows protocol lines to whoever wants them, and secrets to nobody."""
         if events.is_tracing():
             for line in data.splitlines():
-                events.trace(direction, b"(log-in)" if is_secret else line, next_hop=str(self.server))
+                shown = b"(log-in)" if is_secret else self._account.credentials.conceal_line(line)
+                events.trace(direction, shown, next_hop=str(self.server))
 
     def _net_failure(self, error: NetError) -> FetchFailure:
         return FetchFailure(f"{self.server}: {error.reason}", error.culprit)

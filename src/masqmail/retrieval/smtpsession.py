@@ -186,7 +186,8 @@ class Session:
     def _trace(self, direction: str, data: bytes, *, is_secret: bool = False) -> None:
         if events.is_tracing():
             for line in data.splitlines():
-                events.trace(direction, b"AUTH ..." if is_secret else line, next_hop=str(self._account.server))
+                shown = b"AUTH ..." if is_secret else self._account.credentials.conceal_line(line)
+                events.trace(direction, shown, next_hop=str(self._account.server))
 
 
 def _own_address(stream: Stream) -> str:

@@ -183,6 +183,8 @@ BAD: list[tuple[ClientOptions, list[bytes], Culprit, str]] = [
     (TLS, [b"-ERR Go away"], SESSION, "refused the session: Go away"),
     (TLS, [*UP_TO_PASS, b"-ERR Wrong"], LOGIN, "refused the login of ann: Wrong"),
     (TLS, [*UP_TO_PASS, b"-ERR"], LOGIN, "refused the login of ann: -ERR"),
+    (TLS, [*UP_TO_PASS, b"-ERR No sesame"], LOGIN, "refused the login of ann: No (hidden)"),
+    (TLS, [*UP_TO_PASS, b"-ERR [SYS] No sesame"], SESSION, "cannot log ann in now: [SYS] No (hidden)"),
     (TLS, [*UP_TO_PASS, b"-ERR [AUTH] No"], LOGIN, "refused the login of ann: [AUTH] No"),
     (TLS, [*UP_TO_PASS, b"-ERR [UTF8] No"], LOGIN, "refused the login of ann: [UTF8] No"),
     (TLS, [*UP_TO_PASS, b"-ERR [IN-USE] Busy"], SESSION, "cannot log ann in now: [IN-USE] Busy"),

@@ -248,6 +248,28 @@ def test_a_refused_password_is_not_tried_again() -> None:
     assert session.ended.reason == "refused the login of tim: 535 5.7.8 wrong"
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"535-5.7.8 no tanstaaf\r\n535 5.7.8 nor AHRpbQB0YW5zdGFhZg==\r\n", "535 5.7.8 no (hidden) nor (hidden)"),
+        (b"421 4.7.0 tanstaaf again\r\n", "421 4.7.0 (hidden) again"),
+        (b"235 tanstaaf is right\r\n", "235 (hidden) is right"),
+    ],
+)
+def test_a_password_that_the_server_repeats_is_shown_to_nobody(reply: bytes, reason: str) -> None:
+    session, _ = log_in(b"SCRAM-SHA-256", replace(LOGIN, mechanisms=("SCRAM-SHA-256",)))
+    session.hear(reply)
+    assert session.ended.reason.endswith(f": {reason}")
+    assert str(session.ended.status) == reason
+
+
+def test_what_is_no_reply_to_a_login_is_not_quoted() -> None:
+    session, _ = log_in(b"PLAIN")
+    with pytest.raises(PeerError) as caught:
+        session.hear(b"what? tanstaaf?\r\n")
+    assert caught.value.status.text == "its answer to the login is no reply"
+
+
 @pytest.mark.parametrize("refusal", [b"504 5.5.4 not this one\r\n", b"501 no initial response\r\n"])
 def test_a_refused_mechanism_is_followed_by_the_next(refusal: bytes) -> None:
     session, _ = log_in(b"PLAIN LOGIN")

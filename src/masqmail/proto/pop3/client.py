@@ -84,11 +84,19 @@ class Client:
                     return None
                 self._is_listing = False
                 self._after_capa(parse_capabilities(listing))
-            elif (reply := self._parser.next_reply()) is None:
+            elif (reply := self._next_reply()) is None:
                 return None
             else:
                 self._receive_reply(reply)
         return self._events.popleft()
+
+    def _next_reply(self) -> Reply | None:
+        try:
+            return self._parser.next_reply()
+        except PeerError:
+            if self.phase is not Phase.LOGIN:
+                raise
+            raise nonsense("its answer to the login is no reply") from None  # its words may be the password
 
     # bytes out
 
@@ -254,9 +262,9 @@ class Client:
             case Kind.ERR if login.may_go_on(reply):
                 self._try_next_way(login, ())
             case Kind.ERR if is_for_now(reply):
-                self._end(Culprit.SESSION, f"cannot log {login.username} in now: {reply}")
+                self._end(Culprit.SESSION, f"cannot log {login.username} in now: {login.conceal(reply)}")
             case Kind.ERR:
-                self._end(Culprit.LOGIN, f"refused the login of {login.username}: {reply}")
+                self._end(Culprit.LOGIN, f"refused the login of {login.username}: {login.conceal(reply)}")
             case _:
                 assert_never(reply.kind)
 

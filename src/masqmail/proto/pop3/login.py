@@ -98,6 +98,10 @@ class Login:
         self._has_proved = True
         return sasl.encode(response) + b"\r\n"
 
+    def conceal(self, reply: Reply) -> str:
+        """A reply as people may see it: without the password."""
+        return self._credentials.conceal(str(reply))
+
     def may_go_on(self, refusal: Reply) -> bool:
         """Whether another way should be tried after this -ERR."""
         return bool(self._left) and not self._has_proved and not refusal.code

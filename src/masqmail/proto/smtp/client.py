@@ -37,6 +37,7 @@ from typing import assert_never
 from masqmail.mail.outcome import Culprit
 from masqmail.mail.status import Status
 from masqmail.proto.errors import PeerError, UsageError
+from masqmail.proto.lines import nonsense
 from masqmail.proto.smtp.clientsession import (
     REPLY_TIMES,
     Answered,
@@ -109,7 +110,7 @@ class Client:
 
     def _read_reply(self) -> bool:
         """Takes the next reply; False when there is none."""
-        if (reply := self._parser.next_reply()) is None:
+        if (reply := self._next_reply()) is None:
             return False
         if self.phase is Phase.READY and reply.code != SHUTTING_DOWN_CODE:
             pipeline = self._ready_pipeline()
@@ -125,6 +126,14 @@ class Client:
         if self._pipeline is not None:
             self._pipeline.abandon(None)
             self._collect_verdicts(self._pipeline)
+
+    def _next_reply(self) -> Status | None:
+        try:
+            return self._parser.next_reply()
+        except PeerError:
+            if self.phase is not Phase.AUTH:
+                raise
+            raise nonsense("its answer to the login is no reply") from None  # its words may be the password
 
     # bytes out
 
@@ -307,6 +316,8 @@ class Client:
                 assert_never(self.phase)
 
     def _receive_421(self, status: Status) -> None:
+        if self._login is not None:
+            status = self._login.conceal(status)
         if self._pipeline is not None:
             self._pipeline.close(status)
             self._collect_verdicts(self._pipeline)
@@ -373,19 +384,20 @@ class Client:
             self._end(Culprit.LOGIN, f"offers no login that we can use (offered: {offered})")
 
     def _receive_auth(self, login: Login, status: Status) -> None:
+        said = login.conceal(status)
         if status.is_success and not login.may_end:
-            self._end(Culprit.LOGIN, f"let us in before it had proven who it is: {status}", status)
+            self._end(Culprit.LOGIN, f"let us in before it had proven who it is: {said}", said)
         elif status.is_success:
             self._become_ready()
         elif status.is_intermediate:
             try:
                 self._outbox += login.answer(status)
             except PeerError as error:
-                self._end(Culprit.LOGIN, f"spoiled the login: {error.status.text}", status)
+                self._end(Culprit.LOGIN, f"spoiled the login: {error.status.text}", said)
         elif login.may_go_on(status):
             self._authenticate(login)
         else:
-            self._end(Culprit.LOGIN, f"refused the login of {login.username}: {status}", status)
+            self._end(Culprit.LOGIN, f"refused the login of {login.username}: {said}", said)
 
     def _become_ready(self) -> None:
         self.phase = Phase.READY

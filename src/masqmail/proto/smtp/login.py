@@ -49,6 +49,10 @@ class Login:
                 self._held_back = initial
         return command + b"\r\n"
 
+    def conceal(self, reply: Status) -> Status:
+        """A reply as people may see it: without the password."""
+        return reply.with_text(self._credentials.conceal(reply.text))
+
     def may_go_on(self, refusal: Status) -> bool:
         """Whether another mechanism should be tried after this refusal."""
         return bool(self._left) and refusal.code in _MECHANISM_REFUSED
