@@ -257,6 +257,7 @@ async def test_a_bounce_by_hand_tells_those_who_want_to_know() -> None:
     assert isinstance(report.message.body, bytes)
     assert report.message.body.count(b"Final-Recipient:") == 1
     assert b"Given back by hand, by root" in report.message.body
+    assert b"The administrator of this mail server" in report.message.body
 
 
 async def test_a_notice_that_finds_no_room_harms_nothing() -> None:

@@ -229,7 +229,16 @@ def test_a_long_list_is_cut_in_the_text_but_not_in_the_facts() -> None:
 )
 def test_the_most_exact_advice_is_given(status: Status, key: str) -> None:
     words = wording(Language.ENGLISH)
-    assert advice_for(status, words) is words.advice[key]
+    assert advice_for(ReportedRecipient("ann@example.org", status), words) is words.advice[key]
+
+
+@pytest.mark.parametrize("language", Language)
+def test_what_was_given_back_by_hand_is_not_laid_at_the_door_of_another_server(language: Language) -> None:
+    back = ReportedRecipient("ann@example.org", Status(554, "5.7.0", "Given back by hand"), given_back=True)
+    text, _, _ = parts_of(replace(REPORT, recipients=(back,), language=language))
+    words, flat = wording(language), " ".join(text.split())
+    assert words.given_back.meaning in flat and words.given_back.advice in flat
+    assert words.advice["7"].meaning not in flat
 
 
 @pytest.mark.parametrize(

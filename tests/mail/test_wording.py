@@ -25,6 +25,8 @@ def texts(words: Wording) -> dict[str, str]:
             found[field.name] = value
         elif isinstance(value, Letter):
             found |= {f"{field.name}.subject": value.subject, f"{field.name}.text": value.text}
+        elif isinstance(value, Advice):
+            found |= {f"{field.name}.meaning": value.meaning, f"{field.name}.advice": value.advice}
         elif field.name == "advice":
             for key, advice in value.items():
                 found |= {f"advice.{key}.meaning": advice.meaning, f"advice.{key}.advice": advice.advice}
@@ -51,7 +53,8 @@ def test_every_text_is_there_with_the_same_names_and_in_other_words(language: La
 
 @pytest.mark.parametrize("language", Language)
 def test_every_meaning_and_every_advice_is_a_sentence(language: Language) -> None:
-    for advice in wording(language).advice.values():
+    words = wording(language)
+    for advice in (*words.advice.values(), words.given_back):
         for text in (advice.meaning, advice.advice):
             assert text[0].isupper() and text.endswith("."), text
 

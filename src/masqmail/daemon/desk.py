@@ -52,6 +52,7 @@ from masqmail.system.events import (
     emit,
 )
 
+#: RFC 3463 §3.8 has X.7 for policy as well as for security; no detail says that it was a person.
 GIVEN_BACK = Status(554, "5.7.0", "Given back by hand")
 
 _EVENTS = {
@@ -170,7 +171,12 @@ class Desk:
         records = [Record(item.id, State.FAILED, status.text, item.route_class, status) for item in held]
         about = [
             ReportedRecipient(
-                self._reporter.address_of(item), status, status.text, asked_for=item.original, orcpt=item.orcpt
+                self._reporter.address_of(item),
+                status,
+                status.text,
+                asked_for=item.original,
+                orcpt=item.orcpt,
+                given_back=True,
             )
             for item in held
             if standing_of(item).wants(Notify.FAILURE)

@@ -22,7 +22,7 @@ class ReportedRecipient:
 
     `address` is where the message went at last, `asked_for` what its sender wrote where that is another.
     `status` and `reason` say what happened; with a `remote_host` (a name or an address, perhaps with a port) the
-    status is the answer of that host.
+    status is the answer of that host. `given_back` is what somebody gave back by hand.
     `orcpt` is what came as ORCPT ("rfc822;ann@example.org").
     """
 
@@ -34,11 +34,14 @@ class ReportedRecipient:
     orcpt: str = ""
     last_attempt_at: datetime | None = None
     will_retry_until: datetime | None = None
+    given_back: bool = False
 
 
-def advice_for(status: Status, words: Wording) -> Advice:
-    """The most exact advice there is for a status."""
-    _, subject, detail = status.dsn_code.split(".")
+def advice_for(recipient: ReportedRecipient, words: Wording) -> Advice:
+    """The most exact advice there is for what happened."""
+    if recipient.given_back:
+        return words.given_back
+    _, subject, detail = recipient.status.dsn_code.split(".")
     return words.advice.get(f"{subject}.{detail}") or words.advice.get(subject) or words.advice["0"]
 
 
@@ -106,7 +109,7 @@ def _about(action: Action, recipient: ReportedRecipient, words: Wording) -> Iter
     elif action in (Action.FAILED, Action.DELAYED):
         yield from _wrap(words.reason.format(reason=one_line(recipient.reason or recipient.status.text)), "    ")
     if action in (Action.FAILED, Action.DELAYED):
-        advice = advice_for(recipient.status, words)
+        advice = advice_for(recipient, words)
         yield from _wrap(words.means.format(meaning=advice.meaning), "    ")
         if action is Action.FAILED:
             yield from _wrap(words.you_can.format(advice=advice.advice), "    ")

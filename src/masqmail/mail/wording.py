@@ -59,7 +59,8 @@ class Wording:
 
     `date` is a pattern of `strftime` with numbers alone, or empty for dates as in a header. An opening is there
     twice: for one recipient and for several. `advice` is by subject and detail, then by subject alone, of an enhanced
-    status code (RFC 3463); "0" is for all the rest.
+    status code (RFC 3463); "0" is for all the rest. `given_back` is for what somebody gave back by hand,
+    which no code says.
     """
 
     language: Language
@@ -67,6 +68,7 @@ class Wording:
     subjects: Mapping[Action, str]
     openings: Mapping[Action, tuple[str, str]]
     advice: Mapping[str, Advice]
+    given_back: Advice
     this_is: str
     titled: str
     untitled: str

@@ -138,6 +138,12 @@ WORDS = Wording(
     },
     openings=_OPENINGS,
     advice=_ADVICE,
+    given_back=Advice(
+        "Der Administrator dieses Mailservers hat die Nachricht aus der Warteschlange genommen und dem"
+        " Absender zurückgegeben.",
+        "Wenn Sie nicht wissen, warum, dann fragen Sie Ihren Postmaster, bevor Sie die Nachricht noch einmal"
+        " senden, oder erreichen Sie den Empfänger auf anderem Weg.",
+    ),
     this_is="Hier ist der Mailserver {host_name}.",
     titled="Ihre Nachricht „{subject}“",
     untitled="Ihre Nachricht ohne Betreff",

@@ -117,6 +117,11 @@ WORDS = Wording(
     },
     openings=_OPENINGS,
     advice=_ADVICE,
+    given_back=Advice(
+        "The administrator of this mail server took the message out of the queue and gave it back to its sender.",
+        "If you do not know why, ask your postmaster before you send it again, or reach the recipient in"
+        " another way.",
+    ),
     this_is="This is the mail server {host_name}.",
     titled='Your message "{subject}"',
     untitled="Your message without a subject",

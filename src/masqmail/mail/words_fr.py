@@ -137,6 +137,12 @@ WORDS = Wording(
     },
     openings=_OPENINGS,
     advice=_ADVICE,
+    given_back=Advice(
+        "L'administrateur de ce serveur de messagerie a retiré le message de la file d'attente et l'a rendu à"
+        " son expéditeur.",
+        "Si vous ne savez pas pourquoi, demandez-le à votre postmaster avant de renvoyer le message, ou"
+        " joignez le destinataire par un autre moyen.",
+    ),
     this_is="Ici le serveur de messagerie {host_name}.",
     titled="Votre message «\u00a0{subject}\u00a0»",
     untitled="Votre message sans objet",

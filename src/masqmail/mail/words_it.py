@@ -136,6 +136,11 @@ WORDS = Wording(
     },
     openings=_OPENINGS,
     advice=_ADVICE,
+    given_back=Advice(
+        "L'amministratore di questo server di posta ha tolto il messaggio dalla coda e lo ha restituito al mittente.",
+        "Se non sa perché, lo chieda al Suo postmaster prima di inviare di nuovo il messaggio, oppure"
+        " raggiunga il destinatario in un altro modo.",
+    ),
     this_is="Questo è il server di posta {host_name}.",
     titled="Il Suo messaggio «{subject}»",
     untitled="Il Suo messaggio senza oggetto",
