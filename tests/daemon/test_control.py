@@ -316,6 +316,20 @@ async def test_what_is_being_sent_is_not_given_back() -> None:
         assert (await room.ask("POST", "/v1/queue/bounce", ids=["1"]))["messages"] == 0
         room.desk.give_back([lease])
         assert await _states(room) == {"1": [State.QUEUED.value]}
+        events = [entry["event"] for entry in await room.ask("GET", "/v1/log?id=1")]
+        assert events == ["received"]
+
+
+async def test_what_was_held_while_it_is_sent_stays_held_when_it_is_not_given_back() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        [lease] = await room.spool.lease("x", list(await room.spool.classes()), now=room.clock.now())
+        await room.ask("POST", "/v1/queue/hold", ids=["1"])
+        assert (await room.ask("POST", "/v1/queue/bounce", ids=["1"]))["messages"] == 0
+        room.desk.give_back([lease])
+        assert await _states(room) == {"1": [State.HELD.value]}
+        events = [entry["event"] for entry in await room.ask("GET", "/v1/log?id=1")]
+        assert events == ["received", "held"]
 
 
 # --- the rest

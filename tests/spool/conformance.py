@@ -621,6 +621,15 @@ class Conformance:
         await spool.record([record(leased, State.QUEUED)])
         assert (await standing(spool)).state is State.QUEUED
 
+    async def test_a_hold_can_leave_alone_what_is_leased(self, spool: Spool) -> None:
+        await spool.accept([message("m1")])
+        leased = await lease_one(spool)
+        assert await spool.hold(["m1"], "wait", leased=False) == 0
+        await spool.record([record(leased, State.QUEUED)])
+        assert await spool.hold(["m1"], "wait", leased=False) == 1
+        assert (await standing(spool)).state is State.HELD
+        assert await events(spool, "m1") == ["received", "returned", "held"]
+
     async def test_retry_makes_due_now(self, spool: Spool) -> None:
         await spool.accept([message("m1"), message("m2")])
         await spool.record([record(await lease_one(spool), State.DEFERRED, "busy", due=START + 60 * MINUTE)])

@@ -78,7 +78,7 @@ class Actions:
 
     async def _bounce(self, queue_id: str, who: str) -> int:
         """Gives back what waits or is held. What is being sent now goes on: nobody can say yet how that ends."""
-        await self._spool.hold([queue_id], f"to be given back, says {who}")
+        await self._spool.hold([queue_id], f"to be given back, says {who}", leased=False)
         found = await self._spool.find(queue_id)
         if found is None:
             return 0
@@ -87,5 +87,4 @@ class Actions:
             await self._desk.bounce(found, who)
         for recipient in held:
             emit(RECIPIENT_FAILED, queue_id=queue_id, recipient=recipient.target, reason=f"given back by {who}")
-        await self._spool.release([queue_id])
         return len(held)

@@ -388,8 +388,8 @@ class Spool(FetchMarks, Protocol):
     def select(self, selection: Selection) -> Awaitable[list[str]]:
         """The queue IDs that a selection means."""
 
-    def hold(self, queue_ids: Collection[str], reason: str) -> Awaitable[int]:
-        """Keeps waiting recipients until they are released; returns how many."""
+    def hold(self, queue_ids: Collection[str], reason: str, *, leased: bool = True) -> Awaitable[int]:
+        """Keeps waiting recipients until they are released, and `leased` ones if they come back; returns how many."""
 
     def release(self, queue_ids: Collection[str]) -> Awaitable[int]: ...
 

@@ -360,9 +360,9 @@ class MemorySpool(MemoryMarks):
         ]
 
     @verb
-    def hold(self, queue_ids: Collection[str], reason: str) -> int:
+    def hold(self, queue_ids: Collection[str], reason: str, *, leased: bool = True) -> int:
         def hold_one(place: _Place) -> bool:
-            if place.value.state is State.LEASED and place.held is None:
+            if leased and place.value.state is State.LEASED and place.held is None:
                 place.held = reason
                 return True
             return place.value.state.is_waiting and _move(place, State.HELD, reason)

@@ -13,11 +13,11 @@ from masqmail.spool.states import State
 SQL = load("people")
 
 
-def hold(db: Database, queue_ids: Collection[str], reason: str) -> int:
-    """Holds what waits, and notes it for what is being sent now."""
+def hold(db: Database, queue_ids: Collection[str], reason: str, leased: bool) -> int:
+    """Holds what waits, and with `leased` notes it for what is being sent now."""
 
     def hold_one(id: int, number: int, state: State, old_reason: str, held: str | None) -> bool:
-        if state is State.LEASED and held is None:
+        if leased and state is State.LEASED and held is None:
             db.connection.execute(SQL["set_lease_hold"], (storable(reason), id))
             return True
         return state.is_waiting and _move(db, id, number, state, State.HELD, reason)

@@ -212,9 +212,9 @@ class SqliteSpool:
     def select(self, selection: Selection) -> Awaitable[list[str]]:
         return self._writer.submit_sliced(lambda db: messages.select(db, selection))
 
-    def hold(self, queue_ids: Collection[str], reason: str) -> Awaitable[int]:
+    def hold(self, queue_ids: Collection[str], reason: str, *, leased: bool = True) -> Awaitable[int]:
         ids = tuple(queue_ids)
-        return self._writer.submit(lambda db: people.hold(db, ids, reason), Effect.FIRM)
+        return self._writer.submit(lambda db: people.hold(db, ids, reason, leased), Effect.FIRM)
 
     def release(self, queue_ids: Collection[str]) -> Awaitable[int]:
         ids = tuple(queue_ids)
