@@ -10,8 +10,8 @@
 | not tried, directly to a hopeless domain  | queued for it                 | deferred, or failed when too old      |
 | not tried, else                           | queued, nothing spent         | queued, nothing spent                 |
 
-Unfit is a message for a next hop that announces no SMTPUTF8 (5.6.7) or a SIZE below the message's: another may take it.
-A route with `last` has no later one. Queued means due as soon as a route of the class can be used; the wait of
+Unfit is a message for a next hop that announces no SMTPUTF8 (5.6.7), or a SIZE below the message's: another may take
+it. A route with `last` has no later one. Queued means due as soon as a route of the class can be used; the wait of
 the retry schedule begins when none of this run is left (`end_run`).
 """
 

@@ -110,7 +110,13 @@ class Client:
 
     def _read_reply(self) -> bool:
         """Takes the next reply; False when there is none."""
-        if (reply := self._next_reply()) is None:
+        try:
+            reply = self._parser.next_reply()
+        except PeerError:
+            if self.phase is not Phase.AUTH:
+                raise
+            raise nonsense("its answer to the login is no reply") from None  # its words may be the password
+        if reply is None:
             return False
         if self.phase is Phase.READY and reply.code != SHUTTING_DOWN_CODE:
             pipeline = self._ready_pipeline()
@@ -126,14 +132,6 @@ class Client:
         if self._pipeline is not None:
             self._pipeline.abandon(None)
             self._collect_verdicts(self._pipeline)
-
-    def _next_reply(self) -> Status | None:
-        try:
-            return self._parser.next_reply()
-        except PeerError:
-            if self.phase is not Phase.AUTH:
-                raise
-            raise nonsense("its answer to the login is no reply") from None  # its words may be the password
 
     # bytes out
 
