@@ -80,6 +80,11 @@ def test_a_login_code_is_about_the_login_at_any_step(code: int) -> None:
     assert outcome == NotTried(Culprit.LOGIN, f"mx wants a login first: {code} 5.7.1 no", "mx")
 
 
+def test_a_server_that_wants_tls_is_not_said_to_want_a_login() -> None:
+    reply = "530 5.7.0 Must issue a STARTTLS command first"
+    assert refusal(Step.MAIL, read(reply), "mx") == NotTried(Culprit.TLS, f"mx wants TLS first: {reply}", "mx")
+
+
 @pytest.mark.parametrize("row", DISGUISED, ids=lambda row: row.example[:30])
 def test_every_disguised_reply_is_recognised(row: Disguise) -> None:
     outcome = refusal(Step.RCPT, read(row.example), "mx")
@@ -97,6 +102,10 @@ def test_every_disguised_reply_is_recognised(row: Disguise) -> None:
         ("550 smtp auth required", Culprit.LOGIN),
         ("554 5.7.1 Authentication required", Culprit.LOGIN),
         ("503 Error: need EHLO and AUTH first !", Culprit.LOGIN),
+        ("530 Must issue a STARTTLS command first", Culprit.TLS),
+        ("530 5.7.1 TLS required", Culprit.TLS),
+        ("530 5.7.0 This server requires encryption", Culprit.TLS),
+        ("530 5.7.0 Authentication required", Culprit.LOGIN),
     ],
 )
 def test_other_wordings_are_recognised(reply: str, culprit: Culprit) -> None:

@@ -887,6 +887,18 @@ async def test_opportunistic_tls_that_breaks_is_done_without() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_server_that_wants_tls_is_not_asked_again_without() -> None:
+    feed = ListFeed(transaction("one"))
+    wants_tls = "530 5.7.0 Must issue a STARTTLS command first"
+    async with listening(lambda: refusing(mail=wants_tls)) as listener:
+        end = await deliver(feed, listener, replace(OPTIONS, tls=TlsMode.OPPORTUNISTIC))
+    assert end.culprit is Culprit.TLS
+    assert end.reason == f"{listener.address} wants TLS first: {wants_tls}"
+    assert isinstance(feed.the_outcome(), NotTried)
+    assert len(listener.servers) == 1
+
+
+@pytest.mark.anyio
 async def test_a_refused_login_reads_well(server_tls: ssl.SSLContext, ca_file: Path) -> None:
     options = replace(OPTIONS, tls=TlsMode.STARTTLS, tls_ca=ca_file, credentials=LOGIN)
     feed = ListFeed(transaction("one"))

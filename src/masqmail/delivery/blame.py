@@ -1,7 +1,7 @@
 """Whose fault a refusal was: from the verdict of a transaction to the outcome for a recipient.
 
-A reply is judged by its first digit and the command it answers. Two kinds of permanent reply speak of the
-account or the login and not of this message: their codes, or their texts in `DISGUISED`, say so. Those cost
+A reply is judged by its first digit and the command it answers. Some permanent replies speak of the account,
+the login or TLS and not of this message: their codes, or their texts in `DISGUISED`, say so. Those cost
 the message nothing and pause the next hop.
 """
 
@@ -13,7 +13,7 @@ from masqmail.mail.status import Status
 from masqmail.proto.smtp.client import SHUTTING_DOWN_CODE
 from masqmail.proto.smtp.transfer import Fate, Step, Verdict
 
-#: RFC 4954 §6 and RFC 3207 §4: log in first, a stronger mechanism or encryption is needed, wrong credentials.
+#: RFC 4954 §6: log in first, a stronger mechanism or encryption is needed, wrong credentials.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
 
 #: RFC 5321 §4.2.4: "bad sequence of commands" speaks of the session, whatever its first digit says.
@@ -45,7 +45,7 @@ def _disguise(pattern: str, culprit: Culprit, example: str, source: str) -> Disg
     return Disguise(re.compile(pattern, re.IGNORECASE), culprit, example, source)
 
 
-#: Providers' quota and "log in first" replies with a 5xx. Never a bare 5.7.1: that also means "spam".
+#: Replies with a 5xx on quotas, or that want a login or TLS first. Never a bare 5.7.1: that also means "spam".
 DISGUISED = (
     _disguise(
         r"^550 5\.4\.5 daily .*(limit|quota) exceeded",
@@ -87,6 +87,12 @@ DISGUISED = (
         "503 5.5.4 Error: send AUTH command first.",
         "https://github.com/muquit/mailsend/issues/159",
     ),
+    _disguise(
+        r"^530 .*(\bSTARTTLS\b|\b(TLS|encryption) (is )?(required|needed)\b|\brequires? (TLS|encryption)\b)",
+        Culprit.TLS,
+        "530 5.7.0 Must issue a STARTTLS command first",
+        "https://www.rfc-editor.org/rfc/rfc3207#section-4",
+    ),
 )
 
 
@@ -125,16 +131,16 @@ def is_answer(verdict: Verdict) -> bool:
 
 
 def account_culprit(status: Status) -> Culprit | None:
-    """LOGIN or SESSION when the reply is about the account and not about a message, else None."""
-    if status.code in LOGIN_CODES:
-        return Culprit.LOGIN
+    """TLS, LOGIN or SESSION when the reply is about the account and not about a message, else None."""
     if not status.is_permanent:
         return None
     text = str(status)
-    return next((row.culprit for row in DISGUISED if row.pattern.search(text)), None)
+    by_code = Culprit.LOGIN if status.code in LOGIN_CODES else None
+    return next((row.culprit for row in DISGUISED if row.pattern.search(text)), by_code)
 
 
 _ACCOUNT_WORDS = {
+    Culprit.TLS: "wants TLS first",
     Culprit.LOGIN: "wants a login first",
     Culprit.SESSION: "takes no more from this account for now",
 }

@@ -39,7 +39,8 @@ async def send(
     opportunistic TLS fails it is tried again without (RFC 7435 §3).
     """
     end = await _DialledSession(next_hop, address or next_hop, options, feed, memory).run()
-    if end.culprit is Culprit.TLS and options.tls is TlsMode.OPPORTUNISTIC:
+    has_failed = end.culprit is Culprit.TLS and end.status is None  # a reply says that it wants TLS
+    if has_failed and options.tls is TlsMode.OPPORTUNISTIC:
         plain = replace(options, tls=TlsMode.NONE, clear_password=False)
         end = await _DialledSession(next_hop, address or next_hop, plain, feed, memory).run()
     return end
