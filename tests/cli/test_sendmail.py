@@ -406,6 +406,22 @@ def test_other_names_do_other_jobs(tmp_path: Path, name: str, words: str, expect
     assert done.stdout.decode() == f"{expected}\n"
 
 
+@pytest.mark.parametrize(("name", "words"), [("sendmail", "-bp"), ("mailrm", "1"), ("runq", ""), ("sendmail", "-go")])
+@pytest.mark.parametrize(
+    ("interpreter", "reason"), [("/dev/null", "Permission denied"), ("/none", "No such file or directory")]
+)
+def test_a_program_beside_us_that_does_not_start_is_a_sentence(
+    tmp_path: Path, name: str, words: str, interpreter: str, reason: str
+) -> None:
+    starter = install(tmp_path, name)
+    program = starter.with_name("masqmail")
+    program.write_text(f"#!{interpreter}\n")
+    program.chmod(0o755)
+    done = subprocess.run([starter, *words.split()], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (os.EX_UNAVAILABLE, "")
+    assert done.stderr == f"sendmail: cannot start the masqmail program: {reason}\n"
+
+
 @pytest.mark.parametrize("name", ["sendmail", "newaliases", "rmail", "mailrm", "runq", "smtpd", "in.smtpd"])
 @pytest.mark.parametrize("word", ["--help", "--version", "-bV"])
 def test_every_name_helps_and_has_a_version(tmp_path: Path, name: str, word: str) -> None:

@@ -169,11 +169,11 @@ def run_masqmail(options: Options, command: list[str]) -> int:
 
     config = ["--config", options.config] if options.config else []
     words = ["masqmail", *config, *command]
-    for beside in (sys.argv[0], sys.executable):
-        program = os.path.join(os.path.dirname(os.path.realpath(beside)), "masqmail")
-        if os.access(program, os.X_OK) and os.path.isfile(program):
-            os.execv(program, words)  # noqa: S606 - an argument list, no shell
     try:
+        for beside in (sys.argv[0], sys.executable):
+            program = os.path.join(os.path.dirname(os.path.realpath(beside)), "masqmail")
+            if os.access(program, os.X_OK) and os.path.isfile(program):
+                os.execv(program, words)  # noqa: S606 - an argument list, no shell
         os.execvp("masqmail", words)  # noqa: S606 - an argument list, no shell
     except OSError as error:
         complain(f"cannot start the masqmail program: {error.strerror}")
