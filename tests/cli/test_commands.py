@@ -259,6 +259,7 @@ def test_explain_tells_what_the_daemon_would_do(daemon: Daemon) -> None:
         ("queue body nonsense", os.EX_DATAERR),
         ("log nonsense", os.EX_DATAERR),
         ("link up nonsense", os.EX_DATAERR),
+        ("link down always", os.EX_USAGE),
         ("flush --link nonsense", os.EX_DATAERR),
         ("flush --route nonsense", os.EX_DATAERR),
         ("queue hold --route nonsense", os.EX_DATAERR),

@@ -348,6 +348,14 @@ async def test_links_are_declared_and_given_back() -> None:
         assert (await _refused(room, "POST", "/v1/link/dsl"))[0] == 400
 
 
+async def test_the_link_always_cannot_be_declared_down() -> None:
+    async with control_room() as room:
+        status, reason = await _refused(room, "POST", "/v1/link/always", state="down")
+        assert (status, reason.partition(";")[0]) == (400, "the link always is up, always")
+        for state in ("up", "auto"):
+            assert (await room.ask("POST", "/v1/link/always", state=state))["name"] == "always"
+
+
 async def test_an_explanation_by_the_verdicts_of_this_moment() -> None:
     async with control_room() as room:
         await room.ask("POST", "/v1/link/wifi", state="up")

@@ -43,5 +43,11 @@ async def test_what_was_declared_is_there_after_a_restart_and_gone_after_a_reboo
     assert await restored(spool, "boot 2", "dsl", "umts") == {}
 
 
+async def test_what_was_declared_of_the_link_always_does_not_count() -> None:
+    spool = MemorySpool()
+    await ManualLinks(Board(), spool, "boot 1").declare("always", LinkState.DOWN)  # type: ignore[arg-type]
+    assert await restored(spool, "boot 1", "always") == {}
+
+
 async def test_without_anything_declared_nothing_is_restored() -> None:
     assert await restored(MemorySpool(), "boot 1", "dsl") == {}

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from masqmail.links.board import LinkBoard
-from masqmail.routing.link import LinkState
+from masqmail.routing.link import ALWAYS, LinkState
 from masqmail.spool.api import Spool
 
 _KEY = "links declared by hand"
@@ -28,7 +28,7 @@ class ManualLinks:
         remembered = json.loads(text)
         if remembered["boot"] == self._boot_id:
             for name, state in remembered["links"].items():
-                if name in links:
+                if name in links and name != ALWAYS:  # an older version remembered that as well
                     self._board.set_manual(name, LinkState(state))
 
     async def declare(self, name: str, state: LinkState) -> None:

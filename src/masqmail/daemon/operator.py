@@ -19,7 +19,7 @@ from masqmail.daemon.pauses import Pauses
 from masqmail.daemon.plan import plan_for
 from masqmail.daemon.scheduler import Scheduler
 from masqmail.links.board import LinkBoard
-from masqmail.routing.link import LinkState
+from masqmail.routing.link import ALWAYS, LinkState
 from masqmail.routing.settle import Next
 from masqmail.spool.api import Spool
 from masqmail.system.clock import Clock
@@ -97,6 +97,9 @@ class Operator:
         match state:
             case "up":
                 await self._manual.declare(name, LinkState.UP)
+            case "down" if name == ALWAYS:  # routing does not ask for its verdict
+                wrong = f"the link {ALWAYS} is up, always; a route that shall wait needs another one in its links"
+                raise HttpError(HTTPStatus.BAD_REQUEST, wrong)
             case "down":
                 await self._manual.declare(name, LinkState.DOWN)
             case "auto":
