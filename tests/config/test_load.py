@@ -428,6 +428,30 @@ def test_all_faults_of_all_sections_come_in_one_run() -> None:
     assert faults(MANY) == MANY_FAULTS
 
 
+def test_all_faults_of_a_table_of_addresses_come_in_one_run() -> None:
+    text = """\
+[routes.x]
+deliver = "direct"
+rewrite.from = { a = "one@isp@example", "c@d" = "e@f.example", f = "*@isp.example", g = "h" }
+rewrite.sender = { "" = "a@b.example", a = 5 }
+[routes.x.rewrite.all]
+a = "b"
+c = "c@isp.example"
+d = "e*@isp.example"
+"""
+    here = "routes.x.rewrite"
+    assert [fault.partition(";")[0] for fault in faults(text)] == [
+        f'3: {here}.from is a table, in which "one@isp@example" is no address: '
+        "'@' cannot stand at this place in 'one@isp@example'",
+        f'3: {here}.from is a table, whose key "c@d" is no local part',
+        f'3: {here}.from is a table, in which "h" has no domain',
+        f'4: {here}.sender is a table, whose key "" is no local part',
+        f"4: {here}.sender is a table, in which the number 5 stands for an address",
+        f'6: {here}.all is a table, in which "b" has no domain',
+        f'8: {here}.all is a table, in which "e*@isp.example" has a * beside other letters',
+    ]
+
+
 def test_the_password_itself_is_in_no_message() -> None:
     assert "hunter2" not in "\n".join(faults(MANY))
 

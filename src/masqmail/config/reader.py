@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from masqmail.config.faults import Faults, closest, key_text, place_text, quote
 from masqmail.config.lines import KeyPath
 from masqmail.config.values import BadValue, complaint, describe, item_of, kind_of, without_none
+from masqmail.routing.route import AddressMap
 from masqmail.settings import TemplateSource
 
 Section = TypeVar("Section")
@@ -96,6 +97,9 @@ class Reader:
         """Reads one value, or notes why not and returns `_Bad.VALUE`."""
         hint = without_none(hint)
         item = item_of(hint)
+        if hint is AddressMap and isinstance(value, dict):
+            pairs = [self._single(hint, {glob: address}, path, entry=glob) for glob, address in value.items()]
+            return _Bad.VALUE if _Bad.VALUE in pairs else kind_of(hint).read(value)
         if item is None:
             return self._single(hint, value, path)
         if isinstance(value, str):
@@ -110,12 +114,13 @@ class Reader:
             return _Bad.VALUE
         return _Bad.VALUE if _Bad.VALUE in entries else tuple(entries)
 
-    def _single(self, hint: object, value: object, path: KeyPath) -> object:
+    def _single(self, hint: object, value: object, path: KeyPath, *, entry: str = "") -> object:
+        """Reads what is no list; `entry` is the key of the only entry in a table of which it is a part."""
         kind = kind_of(hint)
         try:
             read = kind.read(value)
         except BadValue as bad:
-            self.faults.add(path, *complaint(place_text(path), value, kind, bad))
+            self.faults.add((*path, entry) if entry else path, *complaint(place_text(path), value, kind, bad))
             return _Bad.VALUE
         if isinstance(read, TemplateSource) and read.path:
             return TemplateSource(path=self._place(read.path))
