@@ -266,6 +266,7 @@ def test_explain_tells_what_the_daemon_would_do(daemon: Daemon) -> None:
         ("queue hold --older-than nonsense", os.EX_USAGE),
         ("queue hold", os.EX_USAGE),
         ("log --limit -5", os.EX_USAGE),
+        ("log --limit 0", os.EX_USAGE),
         ("", os.EX_USAGE),
     ],
 )

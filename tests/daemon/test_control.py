@@ -356,6 +356,13 @@ async def test_the_link_always_cannot_be_declared_down() -> None:
             assert (await room.ask("POST", "/v1/link/always", state=state))["name"] == "always"
 
 
+async def test_a_log_of_no_lines_is_not_the_whole_log() -> None:
+    async with control_room() as room:
+        await room.accept("1")
+        assert await _refused(room, "GET", "/v1/log?limit=0") == (400, "limit is a number above 0")
+        assert len(await room.ask("GET", "/v1/log?limit=1")) == 1
+
+
 async def test_an_explanation_by_the_verdicts_of_this_moment() -> None:
     async with control_room() as room:
         await room.ask("POST", "/v1/link/wifi", state="up")

@@ -209,8 +209,10 @@ class Control:
             if not queue_id:
                 permission.require_full("read the whole log")
             await self._find(queue_id, permission)
-        limit = _number(request, "limit") or DEFAULT_LOG_LINES
-        entries = await self._spool.history(queue_id, limit=min(limit, MAX_LOG_LINES))
+        limit = _number(request, "limit")
+        if limit == 0:
+            raise HttpError(HTTPStatus.BAD_REQUEST, "limit is a number above 0")
+        entries = await self._spool.history(queue_id, limit=min(limit or DEFAULT_LOG_LINES, MAX_LOG_LINES))
         if queue_id and not entries:
             raise HttpError(HTTPStatus.NOT_FOUND, f"nothing is known of a message {queue_id}")
         return Response([views.history_entry(entry) for entry in entries])
