@@ -401,6 +401,7 @@ def test_check_says_that_there_are_no_faults_and_gives_advice(tmp_path: Path) ->
     advice = json.loads(daemon.masqmail("check", "--json").stdout)["advice"]
     assert any(item["key"] == "smtp.relay_networks" for item in advice)
     assert "[smtp]" in daemon.masqmail("check", "--show").stdout
+    assert json.loads(daemon.masqmail("check", "--show", "--json").stdout)["smtp"]["relay_networks"] == ["0.0.0.0/0"]
 
 
 def test_passwd_writes_a_login_from_standard_input(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The effective configuration as TOML."""
 
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from masqmail.config.load import Surroundings, load
 from masqmail.config.reader import settings_of
 from masqmail.config.sections import HEADERS
-from masqmail.config.show import setting_lines, show, toml
+from masqmail.config.show import document, setting_lines, setting_values, show, toml
 from masqmail.settings import setting
 from support.configuration import AS_ROOT, AS_USER, configuration
 
@@ -52,6 +53,21 @@ def test_every_setting_is_shown_with_its_effective_value() -> None:
         assert all(f"\n{key} = " in shown or f"# {key} is not set" in shown for key in settings_of(kind))
 
 
+@pytest.mark.parametrize("file", [WHOLE, *EXAMPLES], ids=lambda file: file.stem)
+def test_programs_get_what_people_are_shown(file: Path) -> None:
+    found = load(file, AS_ROOT)
+
+    def what_is_set(table: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: what_is_set(value) if isinstance(value, dict) else value
+            for key, value in table.items()
+            if value is not None
+        }
+
+    whole = json.loads(json.dumps(document(found)))
+    assert what_is_set(whole) == tomllib.loads(show(found))
+
+
 def test_what_is_not_set_is_a_comment_that_says_what_holds() -> None:
     shown = show(configuration('[routes.x]\nsmarthost = "a.example:25"'))
     assert "# tls_ca is not set: the system's store\n" in shown
@@ -75,6 +91,7 @@ class _WithSecret:
 
 def test_a_secret_is_hidden() -> None:
     assert list(setting_lines(_WithSecret())) == ["# password is hidden", 'name = "ann"']
+    assert setting_values(_WithSecret()) == {"name": "ann"}
 
 
 _VALUES = st.recursive(

@@ -35,13 +35,13 @@ def check(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from masqmail.config.check import examine
-    from masqmail.config.show import show
+    from masqmail.config.show import document, show
     from masqmail.config.surroundings import Surroundings
 
     surroundings = Surroundings.of_this_process()
     found = configuration(options, surroundings)
     if options.show:
-        print(show(found), end="")
+        print(json.dumps(document(found), indent=2) + "\n" if options.json else show(found), end="")
         return os.EX_OK
     findings = examine(found, surroundings)
     visits = _visit_providers(found) if options.connect and not findings.faults else []

@@ -1,4 +1,4 @@
-"""The effective configuration as TOML, for `masqmail check --show`: it loads again to the same values."""
+"""The effective configuration for `masqmail check --show`: as TOML it loads again to the same values."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,21 +14,41 @@ def show(configuration: Configuration) -> str:
     """Every section with every setting, also the defaults; what is not set is a comment, secrets are hidden."""
     origin = str(configuration.path or "no file: these are the defaults")
     lines = [f"# {toml(origin)}"]
-    for name in ("host", "paths", "submission", "queue", "smtp"):
-        lines += ["", f"[{name}]", *setting_lines(getattr(configuration, name))]
-    for name, link in configuration.links.items():
-        lines += ["", f"[links.{_key(name)}]", f"detect = {toml(link.detect)}", *setting_lines(link.options)]
-    for name, route in configuration.routes.items():
-        lines += ["", f"[routes.{_key(name)}]", *setting_lines(route)]
-        lines += ["", f"[routes.{_key(name)}.rewrite]", *setting_lines(route.rewrite)]
-    lines += ["", "[local]", *setting_lines(configuration.local)]
-    for name, user in configuration.local.users.items():
-        lines += ["", f"[local.users.{_key(name)}]", *setting_lines(user)]
-    for name, account in configuration.fetch.items():
-        lines += ["", f"[fetch.{_key(name)}]", *setting_lines(account)]
-    for name in ("notices", "log"):
-        lines += ["", f"[{name}]", *setting_lines(getattr(configuration, name))]
+    for path, head, section in _sections(configuration):
+        lines += ["", f"[{'.'.join(map(_key, path))}]"]
+        lines += [f"{key} = {toml(value)}" for key, value in head.items()]
+        lines += setting_lines(section)
     return "\n".join(lines) + "\n"
+
+
+def document(configuration: Configuration) -> dict[str, Any]:
+    """The same for programs: tables of settings. What is not set is None, secrets are left out."""
+    whole: dict[str, Any] = {}
+    for path, head, section in _sections(configuration):
+        table = whole
+        for name in path:
+            table = table.setdefault(name, {})
+        table |= head
+        table |= setting_values(section)
+    return whole
+
+
+def _sections(configuration: Configuration) -> Iterator[tuple[tuple[str, ...], dict[str, str], object]]:
+    """Every section with its place, and what stands at its head without being a setting of it."""
+    for name in ("host", "paths", "submission", "queue", "smtp"):
+        yield (name,), {}, getattr(configuration, name)
+    for name, link in configuration.links.items():
+        yield ("links", name), {"detect": link.detect}, link.options
+    for name, route in configuration.routes.items():
+        yield ("routes", name), {}, route
+        yield ("routes", name, "rewrite"), {}, route.rewrite
+    yield ("local",), {}, configuration.local
+    for name, user in configuration.local.users.items():
+        yield ("local", "users", name), {}, user
+    for name, account in configuration.fetch.items():
+        yield ("fetch", name), {}, account
+    for name in ("notices", "log"):
+        yield (name,), {}, getattr(configuration, name)
 
 
 def written(hint: object, value: Any) -> object:
@@ -66,6 +86,16 @@ def setting_lines(section: object) -> Iterator[str]:
             yield f"# {key} is not set" + (f": {field.metadata['otherwise']}" if field.metadata["otherwise"] else "")
         else:
             yield f"{key} = {toml(written(field.type, value))}"
+
+
+def setting_values(section: object) -> dict[str, object]:
+    """What is written of each setting that is no secret, by its key."""
+    values = dict[str, object]()
+    for key, field in settings_of(type(section)).items():
+        value = getattr(section, field.name)
+        if not field.metadata["secret"]:
+            values[key] = None if value is None else written(field.type, value)
+    return values
 
 
 def _key(name: str) -> str:
