@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from masqmail.daemon.directory import LOCAL_CLASS
 from masqmail.daemon.lane import Lane
 from masqmail.daemon.scheduler import MAX_DIRECT_LANES, RunLane
-from masqmail.delivery.job import Transaction
+from masqmail.delivery.connect import Memory, Options
+from masqmail.delivery.job import Feed, Transaction
 from masqmail.delivery.parallel import Speed
 from masqmail.delivery.smtp import SessionEnd
-from masqmail.mail.outcome import Culprit, Delivered, Outcome
+from masqmail.mail.outcome import Culprit, Delivered, NotTried, Outcome
 from masqmail.mail.status import OK
 from masqmail.routing.link import LinkState
 from masqmail.routing.route import QUEUE_ONLY, Conditions
@@ -38,6 +40,7 @@ from support.assembly import (
 pytestmark = pytest.mark.anyio
 
 NO_CONNECTION = SessionEnd(Culprit.CONNECTION, "connection refused")
+ONE, TWO = HostPort("one.example", 25), HostPort("two.example", 25)
 
 
 async def test_new_mail_goes_at_once_over_a_link_that_is_up() -> None:
@@ -629,18 +632,56 @@ async def test_a_connection_over_a_route_that_is_another_now_gets_nothing_more(
     changed: list[str], calls: list[str]
 ) -> None:
     """It goes to the old smarthost, with the old login and the old return addresses."""
-    one, two = (HostPort(f"{name}.example", 25) for name in ("one", "two"))
-    async with Assembly(rules(smarthost("isp"), hops=(one,))).running() as daemon:
+    async with Assembly(rules(smarthost("isp"), hops=(ONE,))).running() as daemon:
         gate = daemon.peers.gate = anyio.Event()
         await daemon.accept("m1", "bob@far.example")
-        after = rules(smarthost("isp"), hops=(two,))
-        daemon.directory.rules = after
+        daemon.directory.rules = after = rules(smarthost("isp"), hops=(TWO,))
         daemon.scheduler.reconfigure(after, changed)
         await daemon.accept("m2", "bob@far.example")
         gate.set()
         await daemon.settle()
         assert [name for name, _ in daemon.peers.taken] == ["m1", "m2"]
         assert daemon.peers.calls == calls
+
+
+async def test_a_connection_that_hangs_over_a_route_that_is_another_now_is_not_waited_for() -> None:
+    async with Assembly(rules(smarthost("isp"), hops=(ONE,))).running() as daemon:
+        daemon.peers.gate, daemon.peers.begins_late = anyio.Event(), True
+        await daemon.accept("m1", "bob@far.example")
+        daemon.peers.gate = None
+        daemon.directory.rules = after = rules(smarthost("isp"), hops=(TWO,))
+        daemon.scheduler.reconfigure(after, ["isp"])
+        await daemon.settle()
+        assert daemon.peers.calls == ["one.example", "two.example"]
+        assert daemon.states() == []
+
+
+async def test_what_an_old_connection_comes_to_says_nothing_of_the_new_route() -> None:
+    """It fails nothing by the old rules, pauses nothing, and asks no other smarthost that is configured no more."""
+    old, calls, gate = HostPort("old.example", 25), [], anyio.Event()
+
+    async def send(next_hop: HostPort, options: Options, feed: Feed, memory: Memory) -> SessionEnd:
+        calls.append(next_hop.host)
+        for transaction in await feed.take(max_transactions=1, max_bytes=1):
+            await feed.begin([transaction])
+            await gate.wait()
+            feed.settle(transaction, [NotTried(Culprit.CONNECTION, "no luck")])
+        return SessionEnd(Culprit.CONNECTION, "no luck")
+
+    route = replace(smarthost("isp"), fails_on_connect_error=True)
+    async with Assembly(rules(route, hops=(ONE, old))).running() as daemon:
+        daemon.lanes._send = send
+        await daemon.accept("m1", "bob@far.example", tell=False)
+        await daemon.accept("m2", "bob@far.example")
+        daemon.directory.rules = after = rules(smarthost("isp"), hops=(TWO,))
+        daemon.scheduler.reconfigure(after, ["isp"])
+        daemon.lanes._send = daemon.peers.send
+        gate.set()
+        await daemon.settle()
+        assert calls == ["one.example"]
+        assert daemon.scheduler.paused_routes() == {}
+        assert daemon.peers.calls == ["two.example"]
+        assert daemon.states() == []
 
 
 # --- the end

@@ -23,7 +23,7 @@ A, B = RouteClass(("a",)), RouteClass(("b",))
 
 
 class Ledger(MemorySpool):
-    """Adds up what was booked."""
+    """Tells what was booked."""
 
     def booked(self, item: RouteClass) -> float:
         return self._usable[item]

@@ -124,6 +124,13 @@ async def test_a_file_from_the_future_becomes_a_message_of_today(desk: Desk) -> 
     assert date == desk.clock.now().replace(microsecond=0)
 
 
+async def test_a_file_from_before_all_computers_is_taken(desk: Desk) -> None:
+    os.utime(desk.leave(), (-(1 << 33),) * 2)
+    await desk.pickup.take_all()
+    (message,) = desk.spool.messages
+    assert parsedate_to_datetime(message_from_bytes(message.header)["Date"]).year in (1969, 1970)
+
+
 async def test_an_allowed_sender_is_used(desk: Desk) -> None:
     desk.leave(CONTENT.replace(b"\n", b"\nSender: <bob@example.org>\n", 1), "one")
     desk.leave(CONTENT.replace(b"\n", b"\nSender: <>\n", 1), "two")

@@ -15,7 +15,7 @@ from masqmail.daemon.directory import Directory
 from masqmail.daemon.fetch.reports import held_reason
 from masqmail.daemon.forwarding import Forwarded, forwarded
 from masqmail.daemon.reports import Reporter
-from masqmail.daemon.subject import Subject
+from masqmail.daemon.subject import WITHOUT_BODY, Subject
 from masqmail.frozen import frozen
 from masqmail.mail.dsn import Action, ReportedRecipient
 from masqmail.mail.envelope import Notify
@@ -276,7 +276,7 @@ class Desk:
         letters = {Action.FAILED: self.words.fetched_held, Action.DELAYED: self.words.fetched_delayed}
         if action not in letters:
             return None
-        subject = Subject.of_stored(message, Action.DELAYED)  # without its body, which may be big
+        subject = Subject.of_stored(message, WITHOUT_BODY)
         return self._reporter.about_fetched(letters[action], subject, about)
 
     def _reported(self, one: _Settled, action: Action) -> ReportedRecipient:

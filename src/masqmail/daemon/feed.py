@@ -65,6 +65,8 @@ class LaneFeed:
         A connection in reserve has to be called first.
         """
         self.was_asked = self._has_served = False
+        if self._lane.is_closed:
+            return False
         if self._lane.is_waiting or self._lane.is_dismissed:
             return self._lane.is_waiting
         if not self._ready:

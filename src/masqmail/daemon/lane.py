@@ -159,7 +159,7 @@ class Lane:
             self._certain.set()
 
     def close(self) -> None:
-        """Has it begin nothing more."""
+        """Has it begin nothing more. What it holds and has not begun it gives back."""
         self.is_closed = True
         self.nudge()
 

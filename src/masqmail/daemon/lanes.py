@@ -92,6 +92,8 @@ class Lanes:
                 if end.is_ok or end.progress:
                     self._resume(route, next_hop)
                     return
+                if lane.is_closed:
+                    return  # its route may be another by now: what it came to says nothing of that
                 if lane.note_failure(may_go_on=end.culprit in _NO_CONNECTION and next_hop != hops[-1]):
                     return
                 if next_hop == hops[-1] and not feed.was_asked:

@@ -11,7 +11,7 @@ from logging import WARNING
 from masqmail.daemon.directory import LOCAL_CLASS, UNMARKED, Directory, Key, Marks
 from masqmail.daemon.fetch.reports import held
 from masqmail.daemon.reports import Reporter
-from masqmail.daemon.subject import Subject
+from masqmail.daemon.subject import WITHOUT_BODY, Subject
 from masqmail.mail.address import Mailbox
 from masqmail.mail.dsn import Action
 from masqmail.mail.envelope import DEFAULT_NOTIFY, Envelope, Notify, Recipient
@@ -147,7 +147,7 @@ class Resolver:
             words = self._reporter.texts.words
             is_held = any(item.state is State.HELD for item in recipients)
             letter = words.fetched_held if is_held else words.fetched_redirected
-            subject = Subject.of_new(envelope, facts, Action.DELAYED)  # without its body, which may be big
+            subject = Subject.of_new(envelope, facts, WITHOUT_BODY)
             return [self._reporter.about_fetched(letter, subject, failed)]
         done = [self._reporter.about_path(item, RECIPIENT_OK.with_text("Expanded by an alias")) for item in expanded]
         made = (

@@ -152,7 +152,8 @@ class Scheduler:
         self._classes |= (await self._spool.classes()).keys()
         for route_class in [item for item in self._classes if item.mark == QUEUE_ONLY]:
             chosen = self._outlook.choice(route_class.unmarked()).route
-            if set(names).intersection([chosen.name] if chosen else route_class.routes):
+            likely = route_class.routes if chosen is None else [chosen.name]
+            if not set(likely).isdisjoint(names):
                 await self._unmark(route_class)
         self._wake_routes(names)
 
@@ -172,7 +173,8 @@ class Scheduler:
     def reconfigure(self, rules: Rules, changed_routes: Collection[str] = ()) -> None:
         """From now on decides by these rules. Recipients of older classes wait until they are computed anew.
 
-        What is at work for a route that is another now begins nothing more: the next lane does as the new one says.
+        What is at work for a route that is another now begins nothing more, and is broken off where it has begun
+        nothing: the next lane does as the new one says.
         """
         self._outlook.rules = rules
         self._pauses.schedule = rules.schedule
@@ -182,6 +184,8 @@ class Scheduler:
         for lane in self._lanes.values():
             if lane.route_name in changed_routes:
                 lane.close()
+                if lane.in_hand and not lane.is_in_doubt:  # it may hang
+                    lane.stop()
         self.wake()
 
     # --- who fetches his mail

@@ -15,6 +15,9 @@ MAX_RETURNED_BYTES = 50_000
 #: With RET=FULL it may be that big.
 MAX_RETURNED_ON_REQUEST_BYTES = 2_000_000
 
+#: What no report returns a body for: asks for the subject of one that must not have it.
+WITHOUT_BODY = Action.DELAYED
+
 
 @frozen
 class Subject:

@@ -46,6 +46,8 @@ RETRY_SECONDS = 60.0
 
 _BLOCK_BYTES = 65536
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 #: What opening something says that can never be read: a symbolic link, a socket, a file its owner keeps from us.
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM})
 
@@ -225,7 +227,7 @@ class Pickup:
             queue_only=ticket.queue_only,
             queue_id=file.queue_id,
             declared_size_bytes=end - start,
-            submitted_at=min(file.changed_at, self._clock.now()),
+            submitted_at=max(_EPOCH, min(file.changed_at, self._clock.now())),  # whatever `touch` has done to it
         )
         try:
             for block in crlf_lines(file.blocks(start, end)):

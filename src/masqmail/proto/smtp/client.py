@@ -66,7 +66,7 @@ SHUTTING_DOWN_CODE = 421  # RFC 5321 §3.8: the one reply that may come at any t
 class Client:
     """One session. `PeerError` leaves `next_event` when the server breaks the protocol; then `abandon`.
 
-    Until that it leaves it again at each call: what the server said behind the breach answers nobody knows what.
+    Until then every call raises it again: what the server said behind the breach answers nobody knows what.
     """
 
     def __init__(self, options: ClientOptions) -> None:
