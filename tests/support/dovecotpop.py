@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class DovecotPop:
 
     def fill(self, user: str, contents: Iterable[bytes]) -> None:
         """Puts messages into a mailbox, in this order, whatever was there."""
+        self._wait_for_sessions()  # one that has said goodbye may still write what it knew into the new mailbox
         maildir = self.root / "mail" / user
         shutil.rmtree(maildir, ignore_errors=True)
         for folder in ("tmp", "new", "cur"):
@@ -76,9 +78,25 @@ class DovecotPop:
         for path in (maildir, *maildir.rglob("*")):
             shutil.chown(path, "mail", "mail")
 
+    def _wait_for_sessions(self) -> None:
+        """Returns when every session is over. Each has a process of its own."""
+        master = (self.root / "run" / "master.pid").read_text().strip()
+        deadline = time.monotonic() + 20
+        while "pop3" in map(_name, Path(f"/proc/{master}/task/{master}/children").read_text().split()):
+            assert time.monotonic() < deadline, "a session of POP3 does not end"
+            time.sleep(0.01)
+
     def files(self, user: str) -> list[Path]:
         """What is in a mailbox."""
         return [path for folder in ("new", "cur") for path in (self.root / "mail" / user / folder).iterdir()]
+
+
+def _name(process: str) -> str:
+    """Of a process, as long as it is there."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager
