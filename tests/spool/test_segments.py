@@ -19,6 +19,7 @@ from masqmail.spool.database import Database
 from masqmail.spool.segments import BLOCK_BYTES, FILE_NAME, SEGMENT_BYTES, Extent, Segments
 from masqmail.spool.sqlite import SqliteSpool
 from masqmail.spool.states import State
+from masqmail.spool.writer import Effect
 from spool.conformance import START, A, lease_one, message, record
 from spool.test_sqlite import run
 
@@ -364,6 +365,23 @@ async def test_a_place_is_not_cut_off_while_a_power_failure_might_want_it_back(
     await accept(spool, "next")
     await spool.tidy()
     assert (tmp_path / FILE_NAME).stat().st_size == segments.LEAST_SEGMENTS * SEGMENT_BYTES
+
+
+async def test_making_room_on_a_full_disk_frees_the_places_that_were_given_up(
+    spool: SqliteSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"m{n}" for n in range(300)]
+    await accept(spool, *names)
+    await spool.remove(names[:-1], START, "removed by root")
+    for is_room_made in (False, True):
+        if is_room_made:
+            assert await spool._writer.submit(Database.make_room, Effect.NOTHING)
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "empty_journal", lambda db: None)  # by which tidying would free them
+            await spool.tidy()
+        is_cut = (tmp_path / FILE_NAME).stat().st_size == segments.LEAST_SEGMENTS * SEGMENT_BYTES
+        assert is_cut is is_room_made
+    assert await stored(spool, "m299") == body("m299")
 
 
 def test_full_segments_are_not_moved_to_and_fro(tmp_path: Path) -> None:
