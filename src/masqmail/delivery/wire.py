@@ -130,5 +130,8 @@ class Wire:
         if events.is_tracing():
             credentials = self._options.credentials
             for line in data.split(b"\r\n")[: -1 if data.endswith(b"\r\n") else None]:
-                shown = credentials.conceal_line(line) if credentials is not None else line
-                events.trace(direction, b"AUTH ..." if is_secret else shown, next_hop=self._name)
+                if is_secret:
+                    line = b"AUTH ..."
+                elif credentials is not None:
+                    line = credentials.conceal_line(line)
+                events.trace(direction, line, next_hop=self._name)
