@@ -23,6 +23,13 @@ def test_an_edit_counts_for_the_next_message(tmp_path: Path) -> None:
     assert names(files, "ann", "bob") == [False, True]
 
 
+def test_the_mark_that_some_editors_put_first_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "aliases"
+    path.write_text("\ufeffann: joe\n")
+    assert names(AliasFiles([path]), "ann") == [True]
+    assert read_included(str(path)) == "ann: joe\n"
+
+
 def test_an_edit_that_keeps_size_and_date_counts_too(tmp_path: Path) -> None:
     path = tmp_path / "aliases"
     path.write_text("ann: joe\n")

@@ -36,6 +36,11 @@ def test_a_file_that_names_nobody_is_nothing(bob: Account, text: str) -> None:
     assert look(bob) == Forward()
 
 
+def test_the_mark_that_some_editors_put_first_is_no_part_of_the_text(bob: Account) -> None:
+    path = write(bob, "\ufeffann@x\n")
+    assert look(bob) == Forward(((str(path), "ann@x\n"),))
+
+
 def test_the_text_comes_with_the_files_it_includes(bob: Account, tmp_path: Path) -> None:
     more, most = tmp_path / "more", tmp_path / "most"
     path = write(bob, f"\\bob\n:include:{more}, :include:/nonexistent\n")

@@ -98,7 +98,7 @@ def _read(descriptor: int, account: Account) -> str:
         data = os.read(descriptor, MAX_BYTES)
     finally:
         os.close(descriptor)
-    return data.decode("utf-8", "surrogateescape")
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _include(text: str, texts: dict[str, str], account: Account) -> None:
