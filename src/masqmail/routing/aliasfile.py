@@ -11,6 +11,7 @@ from enum import Enum
 
 from masqmail.frozen import frozen
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
+from masqmail.mail.addresslist import parse_address_list
 from masqmail.routing.pattern import glob
 
 
@@ -223,7 +224,22 @@ def _read_address(written: str, text: str) -> Mailbox:
             return parse_mailbox(text)
         except AddressError:
             pass
-    return parse_mailbox(written)
+    try:
+        return parse_mailbox(written)
+    except AddressError:
+        if named := _read_named(written):
+            return named
+        raise
+
+
+def _read_named(written: str) -> Mailbox | None:
+    """The address of `Name <address>` or `address (name)`, or nothing when it is neither."""
+    found = parse_address_list(written.encode())
+    if len(found.listed) != 1 or found.faults:
+        return None
+    listed = found.listed[0]
+    begin = listed.name.start if listed.name else listed.angle if listed.angle is not None else listed.spec.start
+    return listed.mailbox if begin == 0 else None  # else a group's name stands before it
 
 
 def _bad(written: str, reason: str) -> Item:
