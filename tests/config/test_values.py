@@ -263,6 +263,7 @@ COMPLAINTS: list[tuple[object, object, str]] = [
     (AddressMap, {"a": "a*@b.c"}, 'x is a table, in which "a*@b.c" has a * beside other letters; write "*@b.c"'),
     (AddressMap, {"a": "b"}, 'x is a table, in which "b" has no domain; write "b@isp.example"'),
     (AddressMap, {"a@b": "c@d"}, 'x is a table, whose key "a@b" is no local part; write "a"'),
+    (AddressMap, {" a b": "c@d"}, 'x is a table, whose key " a b" is no local part; write "a?b"'),
     (Domain, date(2026, 1, 1), 'x is a date or time, not a domain; write it like "mail.example.org"'),
 ]
 

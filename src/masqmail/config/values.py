@@ -354,7 +354,7 @@ def _address_map(value: object) -> AddressMap:
         raise BadValue
     for glob, address in value.items():
         if not glob or "@" in glob or any(char.isspace() for char in glob):
-            local_part = glob.partition("@")[0] or "*"
+            local_part = "?".join(glob.partition("@")[0].split()) or "*"
             raise BadValue(f"whose key {quote(glob)} is no local part", f"write {quote(local_part)}")
         _check_rewritten(_text(address) if isinstance(address, str) and address else address)
     return tuple(value.items())
