@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from masqmail.daemon.serve import LATE_MODULES
+from masqmail.daemon.serve import DIRECT_MODULES, LATE_MODULES
 from masqmail.mail.wording import Language
 
 
@@ -61,3 +61,27 @@ def test_what_the_daemon_loads_late_is_loaded_before_it_drops_roots_rights() -> 
     loaded = loaded_by(*LATE_MODULES)
     assert {f"masqmail.mail.words_{language.value}" for language in Language} | {"idna"} <= loaded
     assert "concurrent.futures.thread" in loaded, "names of servers are looked up in a thread"
+
+
+#: Each of these imports something when it is first done; a codec counts, and so does the type of a record.
+DONE_LATE = """
+import sys
+import dns.rdata
+from masqmail.mail.shown import subject_of
+from masqmail.net.dns import to_ascii
+from masqmail.routing.multidrop import _domain_key
+sys.meta_path.clear()  # no module can be found any more
+assert to_ascii("b\u00fccher.example") == "xn--bcher-kva.example"
+assert _domain_key("xn--bcher-kva.example") == "b\u00fccher.example"
+assert subject_of(b"Subject: =?utf-8?q?gr=C3=BCn?=") == "gr\u00fcn"
+assert dns.rdata.from_text("IN", "A", "192.0.2.1").address == "192.0.2.1"
+assert dns.rdata.from_text("IN", "AAAA", "2001:db8::1").address == "2001:db8::1"
+assert dns.rdata.from_text("IN", "CNAME", "mx.example.").target.labels[0] == b"mx"
+assert dns.rdata.from_text("IN", "MX", "10 mx.example.").preference == 10
+"""
+
+
+def test_what_a_daemon_does_late_works_without_its_files() -> None:
+    script = f"import {', '.join((*LATE_MODULES, *DIRECT_MODULES))}\n{DONE_LATE}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

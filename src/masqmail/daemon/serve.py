@@ -23,11 +23,18 @@ LATE_MODULES = (
     "difflib",
     "email.header",
     "encodings.idna",
+    "encodings.punycode",
+    "encodings.raw_unicode_escape",  # of email.header, for encoded words
     "idna",
+    "idna.uts46data",
     "masqmail.daemon.httpserver",
     *(f"masqmail.mail.words_{language}" for language in ("de", "en", "fr", "it")),
 )
-DIRECT_MODULES = ("dns.asyncbackend", "dns.asyncresolver", "dns.rdtypes.ANY.MX")
+DIRECT_MODULES = (
+    "dns.asyncbackend",
+    "dns.asyncresolver",
+    *(f"dns.rdtypes.{kind}" for kind in ("ANY.CNAME", "ANY.MX", "IN.A", "IN.AAAA")),
+)
 
 Load = Callable[[], "Configuration"]
 
