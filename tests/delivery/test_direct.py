@@ -211,6 +211,23 @@ async def test_hosts_no_better_than_ourselves_are_not_asked(ask: Ask) -> None:
             Culprit.RECIPIENT,
         ),
         (FakeResolver({}, {"far.test": ["192.0.2.99"]}), "far.test", "5.4.6", Culprit.RECIPIENT),
+        (
+            FakeResolver(
+                {"far.test": [(1, "laptop.test"), (2, "a.test")]}, {"laptop.test": NameFailure("no answer")}
+            ),
+            "far.test",
+            "5.4.6",
+            Culprit.RECIPIENT,
+        ),
+        (
+            FakeResolver(
+                {"far.test": [(1, "a.test"), (2, "laptop.test")]},
+                {"a.test": NameFailure("no answer"), "laptop.test": ["192.0.2.99"]},
+            ),
+            "far.test",
+            "4.4.3",
+            Culprit.NAME,
+        ),
         (FakeResolver({"far.test": [(1, "a.test")]}, {"a.test": []}), "far.test", "4.4.3", Culprit.NAME),
         (FakeResolver(), "[300.1.1.1]", "5.1.2", Culprit.RECIPIENT),
     ],

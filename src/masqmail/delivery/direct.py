@@ -166,17 +166,18 @@ async def _exchanger_hosts(
     found: list[tuple[MailExchanger, str]] = []
     trouble = ""
     for exchanger in exchangers:
+        fault, addresses = "", list[str]()
         try:
             addresses = await resolver.addresses(exchanger.host)
         except NameFailure as error:
-            trouble = trouble or error.reason
-            continue
+            fault = error.reason
         if own_host.is_at(exchanger.host, addresses):
             # Hosts that are no better than we are must not be asked: they would give it back (RFC 5321 §5.1).
             found = [(other, address) for other, address in found if other.preference < exchanger.preference]
             if not found:
-                raise _loop(domain, exchanger.host)
+                raise _later(trouble) if trouble else _loop(domain, exchanger.host)
             break
+        trouble = trouble or fault
         found += [(exchanger, address) for address in addresses]
     if not found:  # RFC 5321 §5.1: other records do not count where there are MX records
         raise _later(trouble or f"no mail exchanger of {domain} has an address")
