@@ -48,6 +48,10 @@ ADVICE: list[tuple[str, str]] = [
         "1: the last warning would come when the message is already given up; write less than give_up_after",
     ),
     (
+        '[host]\nlocal_domains = ["localhost", "*.bücher.example", "xn--grn-ioa.example", "grün.example"]',
+        '2: most servers write "*.xn--bcher-kva.example" for "*.bücher.example"; write both',
+    ),
+    (
         '[host]\nname = "laptop"\n' + ROUTE,
         '2: "laptop" is no full host name, and many servers refuse to be greeted with it; '
         'write name = "laptop.example.org" with your own domain',

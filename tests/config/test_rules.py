@@ -92,6 +92,14 @@ BROKEN: list[tuple[str, str]] = [
         "2: routes.x has a wrapper and 2 smarthosts, and the program leads to one; "
         'write smarthost = "a.example:25" alone',
     ),
+    (
+        '[host]\nname = "bücher.example"\nlocal_domains = ["localhost"]',
+        '2: host.name has letters that not every server reads; write "xn--bcher-kva.example"',
+    ),
+    (
+        ROUTE + 'helo = "laptop.bücher.example"',
+        '3: routes.x.helo has letters that not every server reads; write "laptop.xn--bcher-kva.example"',
+    ),
     (DIRECT + "resolve = []", '3: routes.x.resolve is empty; write it like ["mx", "a"]'),
     (ROUTE + "links = []", '3: routes.x.links is empty; write it like ["internet"]'),
     (

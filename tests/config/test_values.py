@@ -262,6 +262,12 @@ COMPLAINTS: list[tuple[object, object, str]] = [
     (Tls, "start-tls", 'x is "start-tls", not "starttls", "implicit", "opportunistic" or "none"; write "starttls"'),
     (AddressMap, {"a": "a*@b.c"}, 'x is a table, in which "a*@b.c" has a * beside other letters; write "*@b.c"'),
     (AddressMap, {"a": "b"}, 'x is a table, in which "b" has no domain; write "b@isp.example"'),
+    (
+        AddressMap,
+        {"a": "Ann <ann@bücher.example>"},
+        'x is a table, in which the domain of "Ann <ann@bücher.example>" has letters that not every server reads; '
+        'write "Ann <ann@xn--bcher-kva.example>"',
+    ),
     (AddressMap, {"a@b": "c@d"}, 'x is a table, whose key "a@b" is no local part; write "a"'),
     (AddressMap, {" a b": "c@d"}, 'x is a table, whose key " a b" is no local part; write "a?b"'),
     (Domain, date(2026, 1, 1), 'x is a date or time, not a domain; write it like "mail.example.org"'),

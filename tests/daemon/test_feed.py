@@ -226,3 +226,13 @@ async def test_addresses_are_rewritten_for_the_route_and_the_size_follows() -> N
     assert b"From: ann@isp.example\r\n" in transaction.content.header
     assert transaction.size_bytes == sum(map(len, transaction.content.chunks()))
     feed.give_back()
+
+
+async def test_a_header_that_gets_letters_beyond_ascii_by_rewriting_needs_smtputf8() -> None:
+    rewriting = Rewriting(from_=(("ann", "änn@isp.example"),))
+    daemon = Assembly(rules(smarthost(rewriting=rewriting)))
+    await daemon.accept("m1", "bob@far.example", tell=False, header=b"From: ann@home.example\r\n")
+    feed = feed_of(daemon)
+    (transaction,) = await feed.take(max_transactions=1, max_bytes=1)
+    assert transaction.needs_smtputf8 and transaction.needs_8bit and transaction.envelope.smtputf8
+    feed.give_back()

@@ -9,6 +9,7 @@ from masqmail.config.checkodmr import advise_on_odmr
 from masqmail.config.checkprograms import advise_on_programs
 from masqmail.config.faults import Fault, Faults, key_text, quote
 from masqmail.config.fetch import FetchSection
+from masqmail.config.letters import a_labels
 from masqmail.config.lines import KeyPath
 from masqmail.config.model import Configuration, Smtp
 from masqmail.config.routes import IMPLICIT_TLS_PORT, SMTP_PORT, SUBMISSION_PORT, RouteSection, Tls
@@ -59,6 +60,10 @@ def _advise_on_host(configuration: Configuration, advice: Faults, surroundings: 
     if "." not in host.name and any(not route.helo for route in configuration.routes.values()):
         wrong = f"{quote(host.name)} is no full host name, and many servers refuse to be greeted with it"
         advice.add(("host", "name"), wrong, f'write name = "{host.name}.example.org" with your own domain')
+    for domain in host.local_domains:
+        if (other := a_labels(domain)) not in host.local_domains:
+            wrong = f"most servers write {quote(other)} for {quote(domain)}"
+            advice.add(("host", "local_domains"), wrong, "write both")
     if not surroundings.is_root:
         return
     if host.user == "root":

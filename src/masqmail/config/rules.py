@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from masqmail.config.faults import Faults, closest, key_text, quote
 from masqmail.config.fetchrules import check_fetch
+from masqmail.config.letters import a_labels
+from masqmail.config.lines import KeyPath
 from masqmail.config.model import Configuration, Host, Local, LocalUser, Mailstore, Paths, Queue, Smtp
 from masqmail.config.odmrrules import check_odmr
 from masqmail.config.routes import RouteSection, Tls
@@ -38,6 +40,7 @@ def check_rules(configuration: Configuration, faults: Faults, surroundings: Surr
 
 
 def _check_host(host: Host, faults: Faults) -> None:
+    _check_greeting(("host", "name"), host.name, faults)
     for key, addresses in (
         ("local_addresses", host.local_addresses),
         ("not_local_addresses", host.not_local_addresses),
@@ -49,6 +52,13 @@ def _check_host(host: Host, faults: Faults) -> None:
     for address in set(host.local_addresses) & set(host.not_local_addresses):
         wrong = f"{quote(str(address))} is in both local_addresses and not_local_addresses"
         faults.add(("host", "not_local_addresses"), wrong, "take it out of one")
+
+
+def _check_greeting(path: KeyPath, name: str, faults: Faults) -> None:
+    """We say our name before a server says what it reads, and it stands in every header (RFC 6531 §3.7.1)."""
+    if not name.isascii():
+        wrong = f"{key_text(path)} has letters that not every server reads"
+        faults.add(path, wrong, f"write {quote(a_labels(name))}")
 
 
 def _check_paths(paths: Paths, faults: Faults) -> None:
@@ -108,6 +118,8 @@ def _check_route(route: RouteSection, configuration: Configuration, faults: Faul
     here = key_text(path)
     if route.name == LOCAL_ROUTE:
         faults.add(path, "no route may be called local, the name of delivery on this host", "write another name")
+    if route.helo:
+        _check_greeting((*path, "helo"), route.helo, faults)
     _check_way(route, faults)
     _check_route_links(route, configuration, faults)
     _check_login(route, faults)

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from masqmail.config.faults import one_of, quote, write_one_of
 from masqmail.config.fetch import Interval, Keep, Trigger
+from masqmail.config.letters import a_labels
 from masqmail.config.model import Delimiter, Network
 from masqmail.frozen import frozen
 from masqmail.mail.address import AddressError, Mailbox, parse_mailbox
@@ -371,6 +372,9 @@ def _check_rewritten(address: object) -> None:
         raise BadValue(f"in which {quote(address)} is no address: {error}") from None
     if not mailbox.domain:
         raise BadValue(f"in which {quote(address)} has no domain", f"write {quote(text + '@isp.example')}")
+    if not mailbox.domain.isascii():
+        instead = f"write {quote(address.replace(mailbox.domain, a_labels(mailbox.domain)))}"
+        raise BadValue(f"in which the domain of {quote(address)} has letters that not every server reads", instead)
     if "*" in mailbox.local_part and mailbox.local_part != "*":
         raise BadValue(f"in which {quote(address)} has a * beside other letters", f'write "*@{mailbox.domain}"')
 

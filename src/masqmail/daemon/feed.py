@@ -16,7 +16,7 @@ from masqmail.mail.outcome import Culprit, Deferred, NotTried, Outcome
 from masqmail.mail.status import LOCAL_ERROR
 from masqmail.routing.rewrite import rewrite_header, rewrite_path
 from masqmail.routing.route import Route
-from masqmail.spool.api import Lease, Spool, StoredMessage, StoredRecipient
+from masqmail.spool.api import Lease, Spool, StoredRecipient
 from masqmail.system.events import INTERNAL_ERROR, emit
 
 #: The first window is leased before anybody connects, so that nobody connects for nothing.
@@ -192,15 +192,15 @@ def prepare(lease: Lease, route: Route, desk: Desk) -> Transaction:
     header = rewrite_header(message.header, route.rewriting, local)
     reverse_path = rewrite_path(message.reverse_path, route.rewriting, local)
     recipients = tuple(_forward_path(recipient) for recipient in lease.recipients)
+    has_new_utf8 = header is not message.header and message.header.isascii() and not header.isascii()
+    smtputf8 = message.smtputf8 or has_new_utf8
     return Transaction(
         queue_id=message.queue_id,
-        envelope=Envelope(
-            reverse_path, recipients, message.ret, message.envid, message.declared_body, message.smtputf8
-        ),
+        envelope=Envelope(reverse_path, recipients, message.ret, message.envid, message.declared_body, smtputf8),
         content=Content(header, message.body),
         size_bytes=message.size_bytes - len(message.header) + len(header),
-        needs_8bit=message.declared_body is Body.EIGHT_BIT,
-        needs_smtputf8=_needs_smtputf8(message, header, reverse_path, recipients),
+        needs_8bit=has_new_utf8 or message.declared_body is Body.EIGHT_BIT,
+        needs_smtputf8=_needs_smtputf8(header, reverse_path, recipients, smtputf8=smtputf8),
     )
 
 
@@ -209,11 +209,11 @@ def _forward_path(recipient: StoredRecipient) -> Recipient:
 
 
 def _needs_smtputf8(
-    message: StoredMessage, header: bytes, reverse_path: Mailbox | None, recipients: Sequence[Recipient]
+    header: bytes, reverse_path: Mailbox | None, recipients: Sequence[Recipient], *, smtputf8: bool
 ) -> bool:
     """An address or a header declared as UTF-8 needs it, RFC 6531 §3.4; undeclared 8-bit headers go as they are."""
     mailboxes = [recipient.mailbox for recipient in recipients] + ([reverse_path] if reverse_path else [])
-    return any(mailbox.needs_smtputf8 for mailbox in mailboxes) or (message.smtputf8 and not header.isascii())
+    return any(mailbox.needs_smtputf8 for mailbox in mailboxes) or (smtputf8 and not header.isascii())
 
 
 def our_fault(error: Exception) -> Deferred:
