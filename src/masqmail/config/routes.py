@@ -97,7 +97,7 @@ class RouteSection:
     )
     command: Command | None = setting(
         'The program of `deliver = "pipe"`, such as ["/usr/local/bin/sendfax", "${recipient_local}"]; it runs once '
-        "for each recipient, as the daemon's user, `max_connections` of them at a time.",
+        "for each recipient, as `alias_user` of [local], `max_connections` of them at a time.",
         default=None,
     )
     from_line: bool = setting("The program gets a line `From SENDER DATE` first, as in an mbox.", default=False)
