@@ -98,10 +98,10 @@ def test_every_wish_becomes_a_parameter(host: Host) -> None:
     ]
 
 
-def test_smtputf8_is_asked_for_only_when_an_address_needs_it(host: Host) -> None:
+def test_an_address_beyond_ascii_declares_nothing_of_the_header(host: Host) -> None:
     with SubmitServer(host.socket) as server:
         assert host.run("-f", "<>", "jörg@example.org").returncode == 0
-    assert server.commands[1] == "MAIL FROM:<> BODY=8BITMIME SMTPUTF8"
+    assert server.commands[1] == "MAIL FROM:<> BODY=8BITMIME"
 
 
 def test_a_big_message_goes_in_chunks(host: Host) -> None:

@@ -132,9 +132,3 @@ def test_what_could_leave_its_line_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_addresses(text)
     assert caught.value.exit_code == os.EX_DATAERR
-
-
-def test_an_address_beyond_ascii_needs_smtputf8() -> None:
-    assert options("jörg@x").needs_smtputf8
-    assert options("-f", "jörg@x", "a@x").needs_smtputf8
-    assert not options("-F", "Jörg", "a@x").needs_smtputf8

@@ -74,11 +74,6 @@ class Options:
         self.command: list[str] = []
         self.fetch: list[str] = []
 
-    @property
-    def needs_smtputf8(self) -> bool:
-        """Whether an address of the envelope can only be written with SMTPUTF8, RFC 6531 §3.3."""
-        return not all(address.isascii() for address in (self.sender or b"", *self.recipients))
-
 
 def parse(program: str, words: list[str]) -> Options:
     """Reads the command line. `program` is the name we were called by. Raises `UsageError`."""

@@ -184,8 +184,6 @@ def mail_command(options: Options) -> bytes:
         words.append(b"RET=" + options.ret.encode())
     if options.envelope_id:
         words.append(b"ENVID=" + xtext(options.envelope_id))
-    if options.needs_smtputf8:
-        words.append(b"SMTPUTF8")
     return b" ".join(words)
 
 

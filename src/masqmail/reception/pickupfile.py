@@ -57,14 +57,12 @@ class Ticket:
 
     def envelope(self, reverse_path: Mailbox | None) -> Envelope:
         """The envelope with this reverse-path, which depends on who the submitter is."""
-        mailboxes = (*self.recipients, *([reverse_path] if reverse_path else []))
         return Envelope(
             reverse_path,
             tuple(Recipient(mailbox, self.notify) for mailbox in self.recipients),
             ret=self.ret,
             envid=self.envid,
             body=self.body,
-            smtputf8=any(mailbox.needs_smtputf8 for mailbox in mailboxes),
         )
 
 

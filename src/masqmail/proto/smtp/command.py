@@ -249,7 +249,8 @@ def _vrfy(arguments: str) -> Command:
 def _mail(arguments: str, known: frozenset[str] = _MAIL_PARAMETERS) -> Command:
     path, rest = _split_path(arguments, "FROM:", BAD_REVERSE_PATH)
     mail = _make_mail(_read_mailbox(path, BAD_REVERSE_PATH) if path else None, rest, known)
-    if mail.reverse_path is not None and mail.reverse_path.needs_smtputf8 and not mail.smtputf8:
+    may_be_utf8 = mail.smtputf8 or known is _SUBMIT_PARAMETERS
+    if mail.reverse_path is not None and mail.reverse_path.needs_smtputf8 and not may_be_utf8:
         raise PeerError(NEEDS_SMTPUTF8)
     return mail
 

@@ -245,7 +245,7 @@ class Server(Machine):
         assert transaction is not None
         if len(transaction.recipients) >= self._offers.max_recipients:  # RFC 5321 §4.5.3.1.10
             self._reply(TOO_MANY_RECIPIENTS)
-        elif rcpt.recipient.mailbox.needs_smtputf8 and not transaction.mail.smtputf8:
+        elif rcpt.recipient.mailbox.needs_smtputf8 and not (transaction.mail.smtputf8 or self._offers.xsubmit):
             self._reply(NEEDS_SMTPUTF8)
         else:
             self._ask(rcpt)

@@ -1,7 +1,8 @@
 """XSUBMIT, an extension of our own: what `sendmail` asks for beside the message.
 
 Only the submission socket offers it; elsewhere its parameters are as unknown as any other. They are described in
-docs/reference/sendmail.md. A client that uses XHEADERRCPTS may send the message right after MAIL.
+docs/reference/sendmail.md. A client that uses XHEADERRCPTS may send the message right after MAIL. Addresses beyond
+ASCII need no SMTPUTF8: that would also declare the header, of which `sendmail` knows nothing.
 """
 
 from collections.abc import Mapping
