@@ -109,6 +109,12 @@ async def test_the_history_says_why_a_message_went_to_nobody_in_particular() -> 
     assert lost.reverse_path == Mailbox("postmaster", "gw.home.example")
 
 
+async def test_an_address_beyond_ascii_declares_nothing_of_the_header() -> None:
+    message = await stored("Return-Path: <jörg@bücher.example>\r\nSubject: Grüße\r\n\r\n".encode())
+    assert message.reverse_path == Mailbox("jörg", "bücher.example")
+    assert not message.smtputf8, "else a server without SMTPUTF8 could not be given the message"
+
+
 async def test_where_a_message_went_can_be_asked() -> None:
     taken = parcel(SpoolDouble(), MULTI)
     assert taken.drop is None

@@ -82,11 +82,5 @@ class FetchParcel:
         self.drop = recipients_of(header, terms.rules)
         reverse_path = return_path_of(header, terms.return_path)
         mailboxes = self.drop.recipients
-        addresses = mailboxes if reverse_path is None else (*mailboxes, reverse_path)
         is_plain = not terms.rules.envelope_header or terms.rules.deliver_to not in mailboxes
-        envelope = Envelope(
-            reverse_path,
-            tuple(map(Recipient, mailboxes)),
-            smtputf8=any(mailbox.needs_smtputf8 for mailbox in addresses),
-        )
-        return envelope, "" if is_plain else self.drop.reason
+        return Envelope(reverse_path, tuple(map(Recipient, mailboxes))), "" if is_plain else self.drop.reason
