@@ -38,7 +38,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
 
 def test_without_a_name_every_account_is_meant(daemon: FakeDaemon) -> None:
     assert run(["fetch"]) == os.EX_OK
-    assert daemon.asked == {"accounts": [], "messages": [], "link": "", "online": False}
+    assert daemon.asked == {"accounts": [], "messages": [], "online": False}
 
 
 def test_all_that_was_said_is_passed_on(daemon: FakeDaemon) -> None:

@@ -58,6 +58,29 @@ def test_what_makes_no_sense_is_a_usage_error(line: str, capsys: pytest.CaptureF
     assert "usage: masqmail" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["queue", "show", ""],
+        ["queue", "remove", "--all", "--sender", ""],
+        ["queue", "bounce", "--older-than="],
+        ["queue", "hold", "1m7x", ""],
+        ["flush", "--route", ""],
+        ["flush", "--assume-up", ""],
+        ["fetch", ""],
+        ["fetch", "gmx", "--message", ""],
+        ["link", "up", ""],
+        ["explain", "ann@net.example", "--link", ""],
+        ["log", ""],
+    ],
+)
+def test_an_empty_argument_does_not_mean_all_of_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(words)
+    assert ended.value.code == os.EX_USAGE
+    assert "it is empty; is a variable not set?" in capsys.readouterr().err
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         build_parser().parse_args(["--version"])

@@ -261,6 +261,11 @@ async def test_conditions_select_messages(conditions: dict[str, object], held: l
         ({"ids": "1"}, 400),
         ({"ids": [1]}, 400),
         ({"sender": 5}, 400),
+        ({"sender": ""}, 400),
+        ({"all": True, "sender": ""}, 400),  # what a variable that is not set leaves
+        ({"all": True, "route": None}, 400),
+        ({"all": True, "sendr": "bob@*"}, 400),
+        ({"ids": ["1"], "older-than": "4h"}, 400),
         ({"older_than": "yesterday"}, 400),
         ({"older_than": "99999d"}, 400),
         ({"route": "gxm"}, 404),
@@ -271,6 +276,22 @@ async def test_a_selection_that_cannot_be_meant_changes_nothing(document: dict[s
         await room.accept("1")
         assert (await _refused(room, "POST", "/v1/queue/remove", **document))[0] == status
         assert await _states(room) == {"1": ["queued"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("/v1/link/dsl", {"state": "up", "for": "1h"}),
+        ("/v1/flush", {"rout": "gmx"}),
+        ("/v1/flush", {"route": ""}),
+        ("/v1/flush", {"wait": "yes"}),
+        ("/v1/fetch", {"account": "gmx"}),
+        ("/v1/fetch", {"online": 1}),
+    ],
+)
+async def test_a_key_with_a_slip_is_refused_and_not_passed_over(path: str, document: dict[str, object]) -> None:
+    async with control_room() as room:
+        assert (await _refused(room, "POST", path, **document))[0] == 400
 
 
 async def test_what_is_being_sent_is_held_when_it_comes_back() -> None:

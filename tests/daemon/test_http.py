@@ -90,6 +90,7 @@ async def test_the_connection_serves_one_request_after_the_other() -> None:
         (b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n{bad", 400, "cannot be read"),
         (b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n[]", 400, "no object"),
         (b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n\xff\xfe", 400, "cannot be read"),
+        (b'POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"a":"\\ud800"}', 400, "cannot be read"),
         (b"PUT /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", 405, "PUT"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nBig: " + b"x" * 70_000, 431, "HTTP"),
     ],

@@ -17,8 +17,9 @@ def fetch(options: argparse.Namespace) -> int:
     if options.message and len(options.names) != 1:
         print("masqmail fetch: --message needs the name of the account that it is in", file=sys.stderr)
         return os.EX_USAGE
-    wanted: dict[str, object] = {"accounts": options.names, "messages": options.message, "link": options.link}
-    wanted["online"] = options.online
+    wanted: dict[str, object] = {"accounts": options.names, "messages": options.message, "online": options.online}
+    if options.link:
+        wanted["link"] = options.link
     ended: list[dict[str, Any]] = []
     board = _Board()
     is_live = not options.json and sys.stdout.isatty()

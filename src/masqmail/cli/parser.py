@@ -51,6 +51,13 @@ def _add_everywhere(parser: argparse.ArgumentParser, *, config: object, json: ob
     parser.add_argument("--json", action="store_true", default=json, help="one JSON document for programs")
 
 
+def _given(text: str) -> str:
+    """An argument with something in it: one from a variable that is not set must not mean "all of them"."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; is a variable not set?")
+    return text
+
+
 _Add = Callable[..., argparse.ArgumentParser]
 
 
@@ -61,7 +68,7 @@ def _add_running(command: _Add) -> None:
     check.add_argument("--connect", action="store_true", help="also log in at each provider, and out again")
     command("status", general.status, "links, routes and queue, each with a reason")
     passwd = command("passwd", general.passwd, "set the password of somebody who logs in to our SMTP server")
-    passwd.add_argument("user", metavar="USER")
+    passwd.add_argument("user", type=_given, metavar="USER")
     imported = command("import", general.import_, "turn the configuration and queue of another program into ours")
     imported.add_argument("path", metavar="PATH", help="a main file, or the folder it is in")
     imported.add_argument("--output", metavar="FILE", help="write the new file here, and secrets beside it")
@@ -71,7 +78,7 @@ def _add_running(command: _Add) -> None:
     demo.add_argument("--serve", action="store_true", help="stay in the foreground and let me type")
     demo.add_argument("--folder", metavar="FOLDER", help="use this folder and keep it")
     log = command("log", general.log, "what happened to a message, or lately")
-    log.add_argument("id", nargs="?", default="", metavar="ID")
+    log.add_argument("id", nargs="?", type=_given, metavar="ID")
     log.add_argument("--limit", type=int, default=50, metavar="NUMBER", help="how many lines (50)")
 
 
@@ -84,7 +91,7 @@ def _add_queue(command: _Add) -> None:
         ("headers", queue_commands.headers, "the header section of one message"),
         ("body", queue_commands.body, "the body of one message"),
     ):
-        command(name, handler, what, verbs).add_argument("id", metavar="ID")
+        command(name, handler, what, verbs).add_argument("id", type=_given, metavar="ID")
     for name, what in (
         ("hold", "keep messages until they are released"),
         ("release", "let held messages go on"),
@@ -94,28 +101,26 @@ def _add_queue(command: _Add) -> None:
     ):
         action = command(name, queue_commands.act, what, verbs)
         action.set_defaults(action=name)
-        action.add_argument("ids", nargs="*", metavar="ID")
+        action.add_argument("ids", nargs="*", type=_given, metavar="ID")
         action.add_argument("--all", action="store_true", help="every message")
-        action.add_argument("--sender", default="", metavar="GLOB", help="only from this reverse-path")
-        action.add_argument("--recipient", default="", metavar="GLOB", help="only to this address")
-        action.add_argument("--route", default="", metavar="NAME", help="only what would take this route")
-        action.add_argument("--older-than", default="", metavar="TIME", help="only what came longer ago, as 4h")
+        action.add_argument("--sender", type=_given, metavar="GLOB", help="only from this reverse-path")
+        action.add_argument("--recipient", type=_given, metavar="GLOB", help="only to this address")
+        action.add_argument("--route", type=_given, metavar="NAME", help="only what would take this route")
+        action.add_argument("--older-than", type=_given, metavar="TIME", help="only what came longer ago, as 4h")
 
 
 def _add_links(command: _Add) -> None:
     flush = command("flush", general.flush, "try everything that can go, now")
-    flush.add_argument("--link", default="", metavar="NAME", help="only over routes of this link")
-    flush.add_argument("--route", default="", metavar="NAME", help="only over this route")
+    flush.add_argument("--link", type=_given, metavar="NAME", help="only over routes of this link")
+    flush.add_argument("--route", type=_given, metavar="NAME", help="only over this route")
     flush.add_argument("--wait", action="store_true", help="wait until it was tried, and show progress")
-    flush.add_argument(
-        "--assume-up", default="", metavar="LINK", help="treat this link as up until all that waits for it was tried"
-    )
+    what = "treat this link as up until all that waits for it was tried"
+    flush.add_argument("--assume-up", type=_given, metavar="LINK", help=what)
     fetch = command("fetch", fetch_command.fetch, "fetch mail now, from all accounts or those named")
-    fetch.add_argument("names", nargs="*", metavar="NAME")
-    fetch.add_argument(
-        "--message", action="append", default=[], metavar="ID", help="only this one, which was left for its size"
-    )
-    fetch.add_argument("--link", default="", metavar="NAME", help="only the accounts of this link")
+    fetch.add_argument("names", nargs="*", type=_given, metavar="NAME")
+    what = "only this one, which was left for its size"
+    fetch.add_argument("--message", action="append", type=_given, default=[], metavar="ID", help=what)
+    fetch.add_argument("--link", type=_given, metavar="NAME", help="only the accounts of this link")
     fetch.add_argument("--online", action="store_true", help="only what has a link that is up and is not manual")
     link = command("link", general.link_list, "see links, declare one up or down")
     verbs = link.add_subparsers(title="commands", metavar="COMMAND")
@@ -127,10 +132,10 @@ def _add_links(command: _Add) -> None:
     ):
         verb = command(name, general.link_set, what, verbs)
         verb.set_defaults(state=name)
-        verb.add_argument("name", metavar="NAME")
+        verb.add_argument("name", type=_given, metavar="NAME")
     explain = command("explain", general.explain, "what would happen to mail for an address, and why")
     explain.add_argument("address", metavar="ADDRESS")
-    explain.add_argument("--from", dest="sender", default="", metavar="SENDER", help="the reverse-path (yourself)")
-    explain.add_argument(
-        "--link", action="append", default=[], metavar="NAME", help="suppose that exactly these links are up"
-    )
+    what = "the reverse-path (yourself)"
+    explain.add_argument("--from", dest="sender", type=_given, metavar="SENDER", help=what)
+    what = "suppose that exactly these links are up"
+    explain.add_argument("--link", action="append", type=_given, default=[], metavar="NAME", help=what)

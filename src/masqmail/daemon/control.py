@@ -26,6 +26,9 @@ BODY_PIECE_BYTES = 1 << 18
 MAX_LOG_LINES = 10_000
 DEFAULT_LOG_LINES = 200
 
+#: What messages are selected by, beside their IDs.
+CONDITIONS = ("sender", "recipient", "route", "older_than")
+
 
 @frozen
 class Permission:
@@ -94,12 +97,15 @@ class Control:
                 return Response(self._operator.links())
             case ("POST", "v1", "link", name):
                 permission.require_full("declare links")
+                _know_keys(request, "state")
                 return Response(await self._operator.set_link(name, _text(request, "state")))
             case ("POST", "v1", "flush"):
                 permission.require_full("flush the queue")
+                _know_keys(request, "link", "route", "assume_up", "wait")
                 return Response(content=json_lines(self._flush(request)), content_type=LINES_TYPE)
             case ("POST", "v1", "fetch"):
                 permission.require_full("fetch mail")
+                _know_keys(request, "accounts", "messages", "link", "online")
                 return Response(content=json_lines(self._fetch(request)), content_type=LINES_TYPE)
             case ("GET", "v1", "explain"):
                 permission.require_full("ask for the daemon's aliases")
@@ -185,7 +191,8 @@ class Control:
         return Response({"messages": done, "unknown": unknown})
 
     def _selection(self, request: Request, permission: Permission) -> Selection:
-        conditions = [_optional(request, name) for name in ("sender", "recipient", "route", "older_than")]
+        _know_keys(request, "ids", "all", *CONDITIONS)
+        conditions = [_optional(request, name) for name in CONDITIONS]
         sender, recipient, route, older_than = conditions
         queue_ids = _queue_ids(request)
         if queue_ids is None and not any(conditions) and request.document.get("all") is not True:
@@ -220,14 +227,14 @@ class Control:
     def _flush(self, request: Request) -> AsyncGenerator[object, None]:
         assume_up = _optional(request, "assume_up")
         routes = self._operator.routes_meant(_optional(request, "link") or assume_up, _optional(request, "route"))
-        return self._operator.flush(routes, assume_up=assume_up, wait=request.document.get("wait") is True)
+        return self._operator.flush(routes, assume_up=assume_up, wait=_is_set(request, "wait"))
 
     def _fetch(self, request: Request) -> AsyncGenerator[object, None]:
         accounts, messages = _texts(request, "accounts"), _texts(request, "messages")
         if messages and len(accounts) != 1:
             raise HttpError(HTTPStatus.BAD_REQUEST, "say in which account the messages are")
-        online = request.document.get("online") is True
-        meant = self._operator.accounts_meant(accounts, link=_optional(request, "link"), online=online)
+        link, online = _optional(request, "link"), _is_set(request, "online")
+        meant = self._operator.accounts_meant(accounts, link=link, online=online)
         return self._operator.fetch(meant, messages)
 
 
@@ -244,6 +251,14 @@ def _not_in_queue(queue_id: str) -> HttpError:
     return HttpError(HTTPStatus.NOT_FOUND, f"there is no message {queue_id} in the queue")
 
 
+def _know_keys(request: Request, *names: str) -> None:
+    """Refuses any other key: a condition with a slip in its name must not select everything."""
+    for name in request.document:
+        if name not in names:
+            known = ", ".join(f'"{known}"' for known in names)
+            raise HttpError(HTTPStatus.BAD_REQUEST, f'nothing is known of "{name}" here; there are {known}')
+
+
 def _queue_ids(request: Request) -> tuple[str, ...] | None:
     return None if request.document.get("ids") is None else _texts(request, "ids")
 
@@ -257,9 +272,12 @@ def _texts(request: Request, name: str) -> tuple[str, ...]:
 
 
 def _optional(request: Request, name: str) -> str:
-    value = request.document.get(name, "")
-    if not isinstance(value, str):
-        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is text')
+    """A text, or an empty one where there is none. One that was given is not empty."""
+    if name not in request.document:
+        return ""
+    value = request.document[name]
+    if not (isinstance(value, str) and value):
+        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is a text that is not empty')
     return value
 
 
@@ -267,6 +285,13 @@ def _text(request: Request, name: str) -> str:
     value = _optional(request, name)
     if not value:
         raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is missing')
+    return value
+
+
+def _is_set(request: Request, name: str) -> bool:
+    value = request.document.get(name, False)
+    if not isinstance(value, bool):
+        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is true or false')
     return value
 
 

@@ -152,6 +152,7 @@ def _make_request(head: h11.Request, body: bytes, stream: Stream) -> Request:
         target = urlsplit(head.target.decode("ascii"))
         query = parse_qs(target.query, keep_blank_values=True)
         document = json.loads(body) if body else {}
+        json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise HttpError(HTTPStatus.BAD_REQUEST, f"the request cannot be read: {error}") from error
     if not isinstance(document, dict):
