@@ -341,7 +341,8 @@ async def test_each_recipient_has_its_own_outcome() -> None:
         (
             ScriptedServer(greeting="HTTP/1.1 302 Found\r\nLocation: https://portal.test/"),
             Culprit.SESSION,
-            " answered nonsense: not an SMTP reply: 'HTTP/1.1 302 Found'",
+            " answered nonsense: not an SMTP reply: 'HTTP/1.1 302 Found', as a web server writes;"
+            " does this network want a login in the browser first?",
         ),
         (ScriptedServer(greeting="\x16\x03\x01"), Culprit.SESSION, " answered nonsense: not an SMTP reply: '???'"),
         (ScriptedServer(greeting=DROP), Culprit.CONNECTION, ": closed the connection"),

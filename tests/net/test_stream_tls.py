@@ -80,6 +80,17 @@ async def test_what_a_server_injected_before_the_handshake_stops_the_client(
         await client.start_tls(client_tls, server_side=False, server_name=NAME, timeout_seconds=5)
 
 
+async def test_a_server_that_greets_in_plain_text_where_tls_comes_first_is_no_attack(
+    pair: Pair, client_tls: ssl.SSLContext
+) -> None:
+    client, server = pair
+    server.write(b"220 mail.example.org ESMTP\r\n")
+    while not client._inbox:
+        await anyio.sleep(0)
+    with pytest.raises(TlsFailure, match="does not speak TLS here"):
+        await client.start_tls(client_tls, server_side=False, server_name=NAME, is_first=True, timeout_seconds=5)
+
+
 async def test_plain_text_during_the_handshake_is_a_failure(pair: Pair, server_tls: ssl.SSLContext) -> None:
     client, server = pair
     client.write(b"MAIL FROM:<mallory@example.net>\r\n")

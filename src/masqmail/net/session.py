@@ -122,6 +122,7 @@ async def protect(stream: Stream, server: HostPort, way: Way, memory: TlsMemory)
             server_side=False,
             server_name=server.host,
             session=memory.sessions.find(str(server), context),
+            is_first=way.tls is TlsMode.IMPLICIT,
             timeout_seconds=TLS_TIME.total_seconds() * way.time_scale,
         )
     except NetError as error:

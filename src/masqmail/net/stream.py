@@ -17,7 +17,7 @@ from masqmail.frozen import frozen
 from masqmail.net import dial
 from masqmail.net.errors import ConnectionLost, NetError, StreamTimeout, TlsFailure
 from masqmail.net.tls import TlsInfo
-from masqmail.net.tlsengine import TlsEngine
+from masqmail.net.tlsengine import NOT_TLS, TlsEngine
 from masqmail.settings import HostPort
 
 #: Reading pauses while this much waits for `receive`; a single read of the loop may come on top of it.
@@ -217,15 +217,19 @@ class Stream(asyncio.BufferedProtocol):
         server_side: bool,
         server_name: str = "",
         session: ssl.SSLSession | None = None,
+        is_first: bool = False,
         timeout_seconds: float,
     ) -> None:
         """Protects the connection from here on. Raises `TlsFailure`; the connection is of no use then.
 
         A server drops plain text that is already here: nothing sent before the handshake may count after it
-        (RFC 3207 §4.2). A client refuses to go on, as a server has nothing to say at this point.
+        (RFC 3207 §4.2). A client refuses to go on, as a server has nothing to say at this point: where TLS is the
+        `is_first` thing on the connection, it greets in plain text.
         """
         if self._inbox:
             self.take()
+            if is_first:
+                raise TlsFailure(NOT_TLS)
             if not server_side:
                 raise TlsFailure("the server sent something before TLS could start, which looks like an attack")
         engine = TlsEngine(context, server_side=server_side, server_name=server_name, session=session)

@@ -142,17 +142,17 @@ _VERIFICATION = {
 }
 _WRONG_NAME = frozenset({62, 64})  # host name and address mismatch
 
-_NOT_TLS = "the other side does not speak TLS here"
+NOT_TLS = "the other side does not speak TLS here"
 _VERSION = "the other side offers no TLS version that is safe (1.2 or later)"
 _NOTHING_IN_COMMON = "the other side has no encryption in common with us"
 _REASONS = {
-    "WRONG_VERSION_NUMBER": _NOT_TLS,
-    "PACKET_LENGTH_TOO_LONG": _NOT_TLS,
-    "RECORD_TOO_SMALL": _NOT_TLS,
-    "BAD_RECORD_TYPE": _NOT_TLS,
-    "HTTP_REQUEST": _NOT_TLS,
-    "HTTPS_PROXY_REQUEST": _NOT_TLS,
-    "UNKNOWN_PROTOCOL": _NOT_TLS,
+    "WRONG_VERSION_NUMBER": NOT_TLS,
+    "PACKET_LENGTH_TOO_LONG": NOT_TLS,
+    "RECORD_TOO_SMALL": NOT_TLS,
+    "BAD_RECORD_TYPE": NOT_TLS,
+    "HTTP_REQUEST": NOT_TLS,
+    "HTTPS_PROXY_REQUEST": NOT_TLS,
+    "UNKNOWN_PROTOCOL": NOT_TLS,
     "UNSUPPORTED_PROTOCOL": _VERSION,
     "TLSV1_ALERT_PROTOCOL_VERSION": _VERSION,
     "NO_PROTOCOLS_AVAILABLE": _VERSION,

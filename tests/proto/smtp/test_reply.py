@@ -98,7 +98,9 @@ def test_what_is_no_reply_is_refused(wire: bytes) -> None:
 
 
 def test_nonsense_is_shown() -> None:
-    with pytest.raises(PeerError, match=r"not an SMTP reply: 'HTTP/1.1 302 Found'"):
+    with pytest.raises(
+        PeerError, match=r"not an SMTP reply: 'HTTP/1.1 302 Found', as a web server .* a login in the browser"
+    ):
         read_all(b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\n")
 
 

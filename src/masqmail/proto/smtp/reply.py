@@ -16,6 +16,7 @@ MAX_RECEIVED_LINES = 256  # ours: the longest EHLO reply seen has about thirty
 
 _LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.(?:0|[1-9]\d{0,2})\.(?:0|[1-9]\d{0,2})(?= |$)", re.ASCII)
+_WEB_SERVER = ", as a web server writes; does this network want a login in the browser first?"  # a captive portal
 _NOT_ASCII_TEXT = re.compile(r"[^\x20-\x7e]")
 
 
@@ -84,7 +85,8 @@ def _read_single(line: bytes) -> Status:
 def _match(line: bytes) -> re.Match[bytes]:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise nonsense(f"not an SMTP reply: {shown(line)}")
+        hint = _WEB_SERVER if line.startswith(b"HTTP/") else ""
+        raise nonsense(f"not an SMTP reply: {shown(line)}{hint}")
     return match
 
 
