@@ -404,6 +404,16 @@ def test_check_says_that_there_are_no_faults_and_gives_advice(tmp_path: Path) ->
     assert json.loads(daemon.masqmail("check", "--show", "--json").stdout)["smtp"]["relay_networks"] == ["0.0.0.0/0"]
 
 
+def test_check_tells_programs_of_faults_as_json_too(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, '[smtp2]\n[queue]\nretry = "soon"\n')
+    done = daemon.masqmail("check", "--json")
+    assert (done.returncode, done.stderr) == (os.EX_CONFIG, "")
+    found = json.loads(done.stdout)
+    assert [fault["key"] for fault in found["faults"]] == ["smtp2", "queue.retry"]
+    assert set(found["faults"][0]) == {"file", "line", "key", "wrong", "instead"}
+    assert found["advice"] == []
+
+
 def test_passwd_writes_a_login_from_standard_input(tmp_path: Path) -> None:
     users = tmp_path / "users"
     text = CONFIGURATION.format(folder=tmp_path, port=2525).replace("[smtp]\n", f'[smtp]\nusers = "{users}"\n')

@@ -53,7 +53,7 @@ def test_every_fault_is_told_in_a_line_of_its_own(tmp_path: Path) -> None:
     file.write_text("[nonsense]\n[host]\nnome = 1\n")
     with pytest.raises(ConfigurationFaulty) as faulty:
         configuration(_options(file))
-    assert [fault.split(":")[1] for fault in faulty.value.faults] == ["1", "3"]
+    assert [str(fault).split(":")[1] for fault in faulty.value.faults] == ["1", "3"]
 
 
 def test_a_user_gets_the_daemon_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

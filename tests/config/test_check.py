@@ -8,6 +8,7 @@ import pytest
 from masqmail.config.check import Findings, examine
 from masqmail.config.load import load
 from masqmail.config.templates import MAX_TEMPLATE_BYTES
+from support.authority import Authority
 from support.configuration import AS_USER, advice, findings
 
 ROUTE = '[routes.x]\nsmarthost = "mail.example.org:587"\n'
@@ -91,10 +92,30 @@ def test_a_password_that_everybody_may_read_is_worth_a_word(tmp_path: Path) -> N
     assert advice(tmp_path, text) == []
 
 
-def test_a_password_file_that_is_missing_is_worth_a_word(tmp_path: Path) -> None:
-    assert advice(tmp_path, ROUTE + 'username = "ann"\npassword_file = "secret"') == [
-        f'4: "{tmp_path}/secret" cannot be read by this account; make it, or give it to the account of the daemon'
-    ]
+def test_a_password_file_that_is_missing_or_empty_is_worth_a_word(tmp_path: Path) -> None:
+    text, secret = ROUTE + 'username = "ann"\npassword_file = "secret"', tmp_path / "secret"
+    assert advice(tmp_path, text) == [f'4: there is no file "{secret}"; make it, with the password in its first line']
+    secret.touch(0o600)
+    assert advice(tmp_path, text) == [f'4: "{secret}" is empty; write the password into its first line']
+
+
+def test_a_certificate_and_a_key_that_do_not_belong_together_are_a_fault(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one, two = authority.issue("one.test"), authority.issue("two.test")
+    one.private_key.chmod(0o600)
+    text = '[smtp]\ncertificate = "one.test.pem"\nprivate_key = "{}"\n'
+    assert advice(tmp_path, text.format(one.private_key)) == []
+    [fault] = findings(tmp_path, text.format(two.private_key)).faults
+    assert (fault.line, fault.key) == (2, "smtp.certificate")
+    assert "key values mismatch" in fault.wrong
+
+
+def test_a_file_without_authorities_is_worth_a_word(tmp_path: Path) -> None:
+    Authority(tmp_path)
+    assert advice(tmp_path, ROUTE + 'tls_ca = "ca.pem"') == []
+    (tmp_path / "ca.pem").write_text("nothing of the kind")
+    [fault] = advice(tmp_path, ROUTE + 'tls_ca = "ca.pem"')
+    assert fault.startswith(f"3: no CA certificates can be read from {tmp_path}/ca.pem: ")
 
 
 def test_certificates_that_are_missing_are_faults(tmp_path: Path) -> None:
@@ -109,14 +130,14 @@ def test_certificates_that_are_missing_are_faults(tmp_path: Path) -> None:
 
 
 def test_a_key_that_everybody_may_read_is_worth_a_word(tmp_path: Path) -> None:
-    (tmp_path / "cert.pem").touch(0o644)
-    (tmp_path / "key.pem").touch(0o644)
-    [fault] = advice(tmp_path, '[smtp]\ncertificate = "cert.pem"\nprivate_key = "key.pem"')
+    pair = Authority(tmp_path).issue("gw.test")
+    pair.private_key.chmod(0o644)
+    [fault] = advice(tmp_path, f'[smtp]\ncertificate = "{pair.chain}"\nprivate_key = "{pair.private_key}"')
     assert fault.startswith("3: everybody may read ")
 
 
 def test_a_ca_beside_a_fingerprint_has_no_effect(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").touch()
+    Authority(tmp_path)
     text = ROUTE + f'tls_ca = "ca.pem"\ntls_fingerprint = "{"ab" * 32}"'
     assert advice(tmp_path, text) == ["3: routes.x.tls_ca has no effect beside tls_fingerprint; take one of them out"]
 

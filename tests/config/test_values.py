@@ -247,6 +247,12 @@ COMPLAINTS: list[tuple[object, object, str]] = [
     (str, "a\tb", 'x is "a\\u0009b", which has a control character in it; write it without'),
     (Path, "~bob/x", 'x is "~bob/x", which names somebody\'s home; write the whole path'),
     (UserPath, "/m/${usr}", 'x is "/m/${usr}", and there is no variable "usr"; write "user"'),
+    (HostPort, "25", 'x is "25", a port without its host; write it like "mail.example.org:587" or "[::1]:25"'),
+    (
+        HostPort,
+        "192.168.1.256:25",
+        'x is "192.168.1.256:25", no IPv4 address; write it like "mail.example.org:587" or "[::1]:25"',
+    ),
     (HostPort, "::1:25", 'x is "::1:25", an IPv6 address without brackets; write "[::1]:25"'),
     (
         Network,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from masqmail.cli import show as render
 from masqmail.cli import text
 from masqmail.cli.client import NotRunning, Refused
+from masqmail.cli.configuration import ConfigurationFaulty
 from masqmail.cli.settings import configuration, daemon
 
 if TYPE_CHECKING:
@@ -39,7 +40,13 @@ def check(options: argparse.Namespace) -> int:
     from masqmail.config.surroundings import Surroundings
 
     surroundings = Surroundings.of_this_process()
-    found = configuration(options, surroundings)
+    try:
+        found = configuration(options, surroundings)
+    except ConfigurationFaulty as faulty:
+        if not options.json or options.show:
+            raise
+        print(json.dumps({"faults": [asdict(fault) for fault in faulty.faults], "advice": []}, indent=2))
+        return os.EX_CONFIG
     if options.show:
         print(json.dumps(document(found), indent=2) + "\n" if options.json else show(found), end="")
         return os.EX_OK

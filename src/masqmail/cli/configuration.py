@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from masqmail.config.faults import Fault
     from masqmail.config.model import Configuration
     from masqmail.config.surroundings import Surroundings
 
 
 class ConfigurationFaulty(Exception):
-    """The configuration cannot be used; `faults` are lines for a person."""
+    """The configuration cannot be used; each of `faults` is a line for a person."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
+    def __init__(self, faults: "Sequence[Fault]") -> None:
+        super().__init__("\n".join(map(str, faults)))
         self.faults = faults
 
 
@@ -29,7 +30,7 @@ def load_named(config: str, surroundings: "Surroundings | None" = None) -> "Conf
     try:
         return load(Path(config).absolute() if config else None, surroundings or Surroundings.of_this_process())
     except ConfigError as error:
-        raise ConfigurationFaulty([str(fault) for fault in error.faults]) from error
+        raise ConfigurationFaulty(error.faults) from error
 
 
 def load_checked(config: str, surroundings: "Surroundings") -> "Configuration":
@@ -38,5 +39,5 @@ def load_checked(config: str, surroundings: "Surroundings") -> "Configuration":
 
     found = load_named(config, surroundings)
     if faults := examine(found, surroundings).faults:
-        raise ConfigurationFaulty([str(fault) for fault in faults])
+        raise ConfigurationFaulty(faults)
     return found

@@ -17,6 +17,8 @@ from masqmail.config.surroundings import Surroundings
 from masqmail.config.templates import read_template
 from masqmail.frozen import frozen
 from masqmail.mail.template import TemplateError
+from masqmail.net.errors import TlsFailure
+from masqmail.net.tls import client_context, server_context
 
 
 @frozen
@@ -98,6 +100,12 @@ def _examine_smtp(smtp: Smtp, faults: Faults, advice: Faults) -> None:
     for key, path in (("certificate", smtp.certificate), ("private_key", smtp.private_key)):
         if path:
             _must_exist(path, ("smtp", key), faults)
+    if smtp.certificate and smtp.private_key and _can_read(smtp.certificate) and _can_read(smtp.private_key):
+        try:
+            server_context(smtp.certificate, smtp.private_key)
+        except TlsFailure as error:
+            instead = "write a certificate and the key that belongs to it, both PEM and without a passphrase"
+            faults.add(("smtp", "certificate"), error.reason, instead)
     if smtp.private_key:
         _must_be_private(smtp.private_key, ("smtp", "private_key"), advice)
 
@@ -130,13 +138,34 @@ def _examine_files(path: KeyPath, section: RouteSection | FetchSection, faults: 
     """The files that a route or fetch account names."""
     if section.tls_ca:
         _must_exist(section.tls_ca, (*path, "tls_ca"), faults)
-    if not section.password_file:
+        _advise_on_authorities(section.tls_ca, (*path, "tls_ca"), advice)
+    if section.password_file:
+        _advise_on_password(section.password_file, (*path, "password_file"), advice)
+
+
+def _advise_on_authorities(path: Path, key: KeyPath, advice: Faults) -> None:
+    """A file without certificates is no fault: what needs it pauses, and everything else works."""
+    if _can_read(path):
+        try:
+            client_context(ca_file=path)
+        except TlsFailure as error:
+            advice.add(key, error.reason, "write a PEM file with the certificates of the authorities to trust")
+
+
+def _advise_on_password(path: Path, key: KeyPath, advice: Faults) -> None:
+    name = quote(str(path))
+    try:
+        is_empty = path.stat().st_size == 0 and path.is_file()
+    except (FileNotFoundError, NotADirectoryError):
+        advice.add(key, f"there is no file {name}", "make it, with the password in its first line")
         return
-    place = (*path, "password_file")
-    if not os.access(section.password_file, os.R_OK):
-        wrong = f"{quote(str(section.password_file))} cannot be read by this account"
-        advice.add(place, wrong, "make it, or give it to the account of the daemon")
-    _must_be_private(section.password_file, place, advice)
+    except OSError:
+        is_empty = False  # what this account may not look at
+    if is_empty:
+        advice.add(key, f"{name} is empty", "write the password into its first line")
+    elif not _can_read(path):
+        advice.add(key, f"{name} cannot be read by this account", "give it to the account of the daemon")
+    _must_be_private(path, key, advice)
 
 
 def _examine_templates(configuration: Configuration, faults: Faults) -> None:
@@ -158,6 +187,10 @@ def _examine_templates(configuration: Configuration, faults: Faults) -> None:
             reason = getattr(error, "strerror", None) or str(error)
             wrong = f"{name} cannot be read: {reason}"
             faults.add(place, wrong, "make it a text file in UTF-8 that everybody may read")
+
+
+def _can_read(path: Path) -> bool:
+    return os.access(path, os.R_OK)
 
 
 def _must_exist(path: Path, key: KeyPath, faults: Faults) -> None:

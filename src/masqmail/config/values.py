@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -309,7 +309,23 @@ def _host_port(value: object) -> HostPort:
         if not _is_v6(match["v6"]):
             raise BadValue
         return HostPort(match["v6"], port)
-    return HostPort(_domain(match["host"]), port)
+    return HostPort(_host(match["host"]), port)
+
+
+def _host(text: str) -> str:
+    """A name or an IPv4 address. A number alone was meant as a port, and no name is all digits (RFC 1123 §2.1)."""
+    if text.isdecimal():
+        raise BadValue("a port without its host")
+    if text.replace(".", "").isdecimal() and not _is_v4(text):
+        raise BadValue("no IPv4 address")
+    return _domain(text)
+
+
+def _is_v4(text: str) -> bool:
+    try:
+        return bool(IPv4Address(text))
+    except ValueError:
+        return False
 
 
 def _is_v6(text: str) -> bool:
