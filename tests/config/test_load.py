@@ -306,6 +306,39 @@ SYNTAX: list[tuple[str, str]] = [
     ("[host]\nname = laptop\n", '2: this is not TOML: Invalid value; put text in quotes: name = "value"'),
     ("[a]\n[a]\n", "2: this is not TOML: Cannot declare ('a',) twice; write each section and setting once"),
     ("[a]\nb = 1\nb = 2", "3: this is not TOML: Cannot overwrite a value; write each section and setting once"),
+    ("[a]\nb = yes\n", "2: this is not TOML: Invalid value; write true or false"),
+    ("[a]\nb = “c”\n", '2: this is not TOML: Invalid value; write straight quotation marks: name = "value"'),
+    (
+        '[a]\nb = "c\nd = 1\n',
+        r"2: this is not TOML: Illegal character '\n'; close the quotation mark in the same line",
+    ),
+    (
+        "[a]\nb = 'c\n",
+        '2: this is not TOML: Expected "\'"; close the quotation mark in the same line',
+    ),
+    (
+        "[a] b = 1\n",
+        "1: this is not TOML: Expected newline or end of document after a statement; begin a new line behind the ]",
+    ),
+    (
+        '[a]\nb = "c" ; why\n',
+        "2: this is not TOML: Expected newline or end of document after a statement;"
+        " write nothing but a comment, which begins with #, behind the value",
+    ),
+    (
+        "[a]\nb = 10MB\n",
+        "2: this is not TOML: Expected newline or end of document after a statement;"
+        ' put text in quotes: name = "value"',
+    ),
+    (
+        '[a]\nb = {\n"c" = "d" }\n',
+        "2: this is not TOML: Invalid initial character for a key part;"
+        " write all of { … } in one line, without a comma at its end",
+    ),
+    (
+        '[a]\nb = "\\d"\n',
+        r"2: this is not TOML: Unescaped '\' in a string; write \\ for each \, or put the text in '…'",
+    ),
     (
         "\n\nhost\n",
         "3: this is not TOML: Expected '=' after a key in a key/value pair; write [section] or name = value",

@@ -19,12 +19,25 @@ __all__ = ["ConfigError", "Surroundings", "load", "parse"]
 MAX_FILE_BYTES = 1_000_000
 
 _POSITION = re.compile(r" \((?:at line (\d+), column \d+|at end of document)\)")
-_ADVICE = (
-    (re.compile("twice|overwrite|already|redefine|Duplicate", re.IGNORECASE), "write each section and setting once"),
-    (
-        re.compile("Invalid value|Unterminated|Illegal|after a statement", re.IGNORECASE),
-        'put text in quotes: name = "value"',
-    ),
+#: What to write for a fault of syntax: by what `tomllib` says, and by the line. The first that fits both counts.
+_ADVICE = tuple(
+    (re.compile(said, re.IGNORECASE), re.compile(line, re.IGNORECASE), advice)
+    for said, line, advice in (
+        ("twice|overwrite|already|redefine|Duplicate", "", "write each section and setting once"),
+        ("Invalid value", r"=\s*(yes|no|on|off|true|false)\b", "write true or false"),
+        ("", "=.*[“”„‟‘’‚]", 'write straight quotation marks: name = "value"'),
+        (r"Illegal character '\\n'|Expected \"'\"", "", "close the quotation mark in the same line"),
+        ("after a statement", r"^\s*\[", "begin a new line behind the ]"),
+        (
+            "after a statement|Unclosed array",
+            r"""=\s*("[^"]*"|'[^']*'|\[.*\]|true|false)\s*[^\s"']""",
+            "write nothing but a comment, which begins with #, behind the value",
+        ),
+        ("key part", "{", "write all of { … } in one line, without a comma at its end"),
+        (r"Unescaped|hex value", r"\\", r"write \\ for each \, or put the text in '…'"),
+        ("Invalid value|Unterminated|Illegal|after a statement", "", 'put text in quotes: name = "value"'),
+        ("", "", "write [section] or name = value"),
+    )
 )
 
 
@@ -94,6 +107,7 @@ def _syntax_fault(message: str, source: str, file: Path) -> Fault:
     position = _POSITION.search(message)
     last_line = source.rstrip().count("\n") + 1
     line = (int(position[1]) if position[1] else last_line) if position else 0
+    text = source.split("\n")[line - 1] if line else ""
     words = _POSITION.sub("", message).strip()
-    advice = next((advice for pattern, advice in _ADVICE if pattern.search(words)), "write [section] or name = value")
+    advice = next(advice for said, there, advice in _ADVICE if said.search(words) and there.search(text))
     return Fault(str(file), line, "", f"this is not TOML: {words}", advice)
