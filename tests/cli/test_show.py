@@ -121,6 +121,12 @@ def test_an_empty_queue_in_plain_words() -> None:
     assert list(show.queue([])) == ["The queue is empty."]
 
 
+def test_the_queue_tells_when_a_route_that_pauses_is_tried_again() -> None:
+    waiting = _recipient(reason="waits for route gmx, paused: no answer", next_attempt_at=_ago(minutes=-5))
+    told = next(line for line in show.queue([_message(waiting)]) if "ann@net" in line)
+    assert told == "    queued  ann@net.example  waits for route gmx, paused: no answer; next try in 5 min"
+
+
 def test_the_queue_tells_what_waits_for_what_and_hides_what_has_ended() -> None:
     document = [
         _message(

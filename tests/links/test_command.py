@@ -45,7 +45,7 @@ async def test_any_other_answer_takes_it_down(script: str, reason: str) -> None:
 
 async def test_a_program_that_is_not_there_tells_nothing() -> None:
     assert await detector("/nowhere/which-link").ask() == Observation(
-        LinkState.UNKNOWN, "which-link cannot be run: no such file or directory"
+        LinkState.UNKNOWN, "/nowhere/which-link cannot be run: no such file or directory"
     )
 
 

@@ -225,6 +225,10 @@ def test_a_long_list_is_cut_in_the_text_but_not_in_the_facts() -> None:
         (Status(550, "5.0.0", ""), "0"),
         (Status(550, "", ""), "0"),
         (Status(550, "5.9.1", ""), "0"),
+        (Status(553, "5.7.1", "<a@b.example>: Sender address rejected: not owned by user me"), "1.8"),
+        (Status(550, "", "Requested action not taken\nSender address is not allowed."), "1.8"),
+        (Status(550, "5.7.60", "SMTP; Client does not have permissions to send as this sender"), "1.8"),
+        (Status(554, "5.7.1", "Message rejected as spam"), "7.1"),
     ],
 )
 def test_the_most_exact_advice_is_given(status: Status, key: str) -> None:

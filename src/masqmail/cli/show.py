@@ -100,7 +100,7 @@ def _waiting_rows(recipients: list[Document]) -> Iterator[tuple[str, str, str]]:
 def _why(recipient: Document) -> str:
     reason = str(recipient["reason"] or "")
     when = text.since(recipient["next_attempt_at"])
-    return f"{reason}; next try {when}" if when and recipient["state"] == "deferred" else reason
+    return f"{reason}; next try {when}" if when else reason
 
 
 def message(document: Document) -> str:

@@ -53,7 +53,7 @@ class CommandDetector:
         try:
             result = await _run(self._command)
         except OSError as error:
-            return unknown(f"{program} cannot be run: {(error.strerror or str(error)).lower()}")
+            return unknown(f"{self._command[0]} cannot be run: {(error.strerror or str(error)).lower()}")
         if result is None:
             return unknown(f"{program} did not finish within {_TIMEOUT_SECONDS:g} s")
         if result.status != 0:

@@ -13,6 +13,8 @@ from masqmail.mail.wording import Action, Advice, Wording
 
 MAX_LISTED = 50  # recipients in the text; the machine-readable part has all
 _WIDTH = 72
+#: A refusal of the sender that its code does not tell: 553 5.7.1 of Postfix, 550 of GMX, 5.7.60 of Exchange.
+_SENDER_REFUSED = re.compile(r"\bsender address\b|\bsend as this sender\b", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -42,6 +44,8 @@ def advice_for(recipient: ReportedRecipient, words: Wording) -> Advice:
     if recipient.given_back:
         return words.given_back
     _, subject, detail = recipient.status.dsn_code.split(".")
+    if subject in ("0", "7") and _SENDER_REFUSED.search(recipient.status.text):
+        subject, detail = "1", "8"
     return words.advice.get(f"{subject}.{detail}") or words.advice.get(subject) or words.advice["0"]
 
 
