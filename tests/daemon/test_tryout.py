@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from masqmail.config.fetch import FetchProtocol
 from masqmail.daemon import tryout
@@ -103,6 +105,25 @@ async def test_a_provider_that_records_no_envelope_is_noticed(
     servers[FetchProtocol.POP3] = Server(*headers)
     visit = await tried(tmp_path, MULTIDROP)
     assert (visit.reason, visit.advice) == ("", advice)
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for_as_long_as_mail_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def say_nothing(stream: SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(tryout, "PATIENCE_SECONDS", 0.05)
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, say_nothing)
+        port = listener.extra(SocketAttribute.local_port)
+        text = f'[routes.isp]\nsmarthost = "127.0.0.1:{port}"\ntls = "none"\n'
+        (visit,) = await try_all(configuration(text, AS_USER))
+        tasks.cancel_scope.cancel()
+    assert (visit.section, visit.server) == ("routes.isp", f"127.0.0.1:{port}")
+    assert visit.reason.startswith("it did not let us in within ")
 
 
 async def test_a_smarthost_that_nobody_can_reach_has_its_reason() -> None:

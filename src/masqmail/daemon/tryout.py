@@ -20,6 +20,14 @@ from masqmail.retrieval.account import FetchFailure
 from masqmail.routing.multidrop import recipients_of
 from masqmail.settings import HostPort
 
+#: How long a server has to let us in and out again: somebody is watching. Mail itself waits longer for an answer.
+PATIENCE_SECONDS = 60.0
+
+_TOO_SLOW = (
+    f"it did not let us in within {PATIENCE_SECONDS:g} s; "
+    'perhaps its port begins with TLS (tls = "implicit"), or something on the way drops what we say'
+)
+
 
 @frozen
 class Visit:
@@ -35,21 +43,25 @@ class Visit:
 async def try_all(configuration: Configuration) -> list[Visit]:
     """Logs in at each smarthost and account, all at the same time, and out again. Never raises for what they do."""
     transports = Transports(configuration.routes, configuration.host.name, read_secret, configuration.fetch)
-    tries: list[Callable[[], Awaitable[Visit]]] = [
-        partial(_try_hop, transports, route.name, HostPort(hop.host, route.port_for(hop)))
-        for route in configuration.routes.values()
-        for hop in route.smarthost
-    ]
-    tries += [partial(_try_account, section) for section in configuration.fetch.values()]
-    found: dict[int, Visit] = {}
+    tries: list[Callable[[], Awaitable[Visit]]] = []
+    found: list[Visit] = []  # for each try, and until it ends what is said of one that takes too long
+    for route in configuration.routes.values():
+        for hop in route.smarthost:
+            server = HostPort(hop.host, route.port_for(hop))
+            tries.append(partial(_try_hop, transports, route.name, server))
+            found.append(Visit(f"routes.{route.name}", str(server), _TOO_SLOW))
+    for section in configuration.fetch.values():
+        tries.append(partial(_try_account, section))
+        found.append(Visit(f"fetch.{section.name}", str(section.server), _TOO_SLOW))
 
     async def note(number: int) -> None:
-        found[number] = await tries[number]()
+        with anyio.move_on_after(PATIENCE_SECONDS):
+            found[number] = await tries[number]()
 
     async with anyio.create_task_group() as tasks:
         for number in range(len(tries)):
             tasks.start_soon(note, number)
-    return [found[number] for number in range(len(tries))]
+    return found
 
 
 async def _try_hop(transports: Transports, route: str, hop: HostPort) -> Visit:
