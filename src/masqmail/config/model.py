@@ -96,7 +96,8 @@ class Paths:
     runtime: Path = setting(
         "The folder of the sockets.",
         default=Path("/run/masqmail"),
-        otherwise="/run/masqmail, or $XDG_RUNTIME_DIR/masqmail when not started as root",
+        otherwise="/run/masqmail, or $XDG_RUNTIME_DIR/masqmail when not started as root; where that is not set"
+        " /run/user/UID/masqmail, or else the default folder of the queue",
         example='"/run/masqmail"',
     )
 
