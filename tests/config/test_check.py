@@ -8,6 +8,7 @@ import pytest
 from masqmail.config.check import Findings, examine
 from masqmail.config.load import load
 from masqmail.config.templates import MAX_TEMPLATE_BYTES
+from masqmail.proto.sasl import hash_password
 from support.authority import Authority
 from support.configuration import AS_USER, advice, findings
 
@@ -108,6 +109,17 @@ def test_a_certificate_and_a_key_that_do_not_belong_together_are_a_fault(tmp_pat
     [fault] = findings(tmp_path, text.format(two.private_key)).faults
     assert (fault.line, fault.key) == (2, "smtp.certificate")
     assert "key values mismatch" in fault.wrong
+
+
+def test_logins_that_cannot_succeed_are_worth_a_word(tmp_path: Path) -> None:
+    text, users = '[smtp]\nusers = "people"\nrequire_login = true', tmp_path / "people"
+    nobody = f'3: smtp.require_login is true, and nobody is in "{users}"; write: masqmail passwd USER'
+    assert advice(tmp_path, text) == [nobody]
+    users.write_text(f"# people\nann:{hash_password('sesame')}\ncarl:hunter2\ndora:$6$salt$hash\n")
+    assert advice(tmp_path, text) == [
+        f'2: "{name}" in "{users}" cannot log in: what stands there is no hash of ours; write: masqmail passwd {name}'
+        for name in ("carl", "dora")
+    ]
 
 
 def test_a_file_without_authorities_is_worth_a_word(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from masqmail.frozen import frozen
 from masqmail.mail.template import TemplateError
 from masqmail.net.errors import TlsFailure
 from masqmail.net.tls import client_context, server_context
+from masqmail.proto.sasl import is_password_hash
+from masqmail.system.userfile import read_users
 
 
 @frozen
@@ -108,6 +110,25 @@ def _examine_smtp(smtp: Smtp, faults: Faults, advice: Faults) -> None:
             faults.add(("smtp", "certificate"), error.reason, instead)
     if smtp.private_key:
         _must_be_private(smtp.private_key, ("smtp", "private_key"), advice)
+    if smtp.users:
+        _advise_on_users(smtp.users, smtp.require_login, advice)
+
+
+def _advise_on_users(path: Path, require_login: bool, advice: Faults) -> None:
+    """Logins that cannot succeed; what stands there in place of a hash may be a password, and is not repeated."""
+    try:
+        users = read_users(path)
+    except FileNotFoundError:
+        users = {}
+    except OSError:
+        return  # this account may not look
+    if require_login and not users:
+        wrong = f"smtp.require_login is true, and nobody is in {quote(str(path))}"
+        advice.add(("smtp", "require_login"), wrong, "write: masqmail passwd USER")
+    for name, password_hash in users.items():
+        if not is_password_hash(password_hash):
+            wrong = f"{quote(name)} in {quote(str(path))} cannot log in: what stands there is no hash of ours"
+            advice.add(("smtp", "users"), wrong, f"write: masqmail passwd {name}")
 
 
 def _advise_on_tls(route: RouteSection, advice: Faults) -> None:

@@ -300,6 +300,11 @@ def verify_password(password_hash: str, password: str) -> bool:
     return hmac.compare_digest(digest, _scrypt(password, salt, log_n, r, p, len(digest)))
 
 
+def is_password_hash(text: str) -> bool:
+    """Whether any password can belong to this text."""
+    return _parse_hash(text) is not None
+
+
 def _parse_hash(text: str) -> tuple[int, int, int, bytes, bytes] | None:
     """Parameters, salt and digest; None for what is no hash or would cost too much to check."""
     if (match := _HASH.fullmatch(text)) is None:
