@@ -19,6 +19,7 @@ from masqmail.delivery.forward import Forward
 from masqmail.delivery.job import Content, LocalMethod
 from masqmail.mail.outcome import Culprit, Deferred, Delivered, Handover
 from masqmail.mail.status import OK
+from masqmail.net.errors import ListenFailure
 from masqmail.settings import HostPort
 from masqmail.spool.api import TargetKind
 from support import local as support
@@ -215,7 +216,7 @@ async def test_when_the_parent_is_gone_everything_is_deferred(pair: tuple[socket
     for outcome in (await delivery, await agent.deliver(BOB, CONTENT)):
         assert isinstance(outcome, Deferred)
         assert outcome.reason == "the privileged parent has ended"
-    with pytest.raises(OSError, match="has ended"):
+    with pytest.raises(ListenFailure, match="has ended"):
         await agent.listen(HostPort("127.0.0.1", 25))
     assert gone.calls == 1
 

@@ -33,6 +33,7 @@ from masqmail.delivery.local import (
 )
 from masqmail.mail.outcome import Culprit, Deferred, Outcome
 from masqmail.mail.status import LOCAL_ERROR
+from masqmail.net.errors import ListenFailure
 from masqmail.settings import HostPort
 from masqmail.system import events
 
@@ -115,8 +116,12 @@ class ParentAgent:
             return _fault_of_ours(error)
 
     async def listen(self, address: HostPort) -> list[socket.socket]:
-        """Listening sockets for an address of the configuration. Raises `OSError`."""
-        sockets = [socket.socket(fileno=number) for number in await self._open(wire.Verb.LISTEN, str(address))]
+        """Listening sockets for an address of the configuration. Raises `ListenFailure`."""
+        try:
+            numbers = await self._open(wire.Verb.LISTEN, str(address))
+        except OSError as error:
+            raise ListenFailure(f"cannot listen on {error.strerror or error}") from error
+        sockets = [socket.socket(fileno=number) for number in numbers]
         for sock in sockets:
             sock.setblocking(False)  # the way there does not keep it
         return sockets

@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 
 from masqmail.config.model import Configuration, Paths
 from masqmail.net.handover import HandedOverListener
-from masqmail.net.listen import Handler, Listener, bind_unix
+from masqmail.net.listen import Handler, Listener, bind_unix, is_without_ipv6
 from masqmail.reception.smtp import Service
 from masqmail.settings import HostPort
 from masqmail.system.events import INTERNAL_ERROR, LISTENER_READY, LISTENER_TROUBLED, emit
@@ -113,11 +113,11 @@ class Listeners:
 
 
 def _addresses(configuration: Configuration) -> dict[tuple[HostPort, bool], None]:
-    """Each address with whether TLS begins at once there."""
+    """Each address with whether TLS begins at once there. `[::1]` is none without IPv6, unless it is the only one."""
     smtp = configuration.smtp
-    return dict.fromkeys(
-        [*((address, False) for address in smtp.listen), *((address, True) for address in smtp.tls_listen)]
-    )
+    wanted = [*((address, False) for address in smtp.listen), *((address, True) for address in smtp.tls_listen)]
+    found = [key for key in wanted if not is_without_ipv6(key[0])]
+    return dict.fromkeys(found or wanted)
 
 
 def _report(what: str, error: Exception) -> None:

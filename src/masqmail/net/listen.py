@@ -147,6 +147,18 @@ def bind_tcp(address: HostPort) -> list[socket.socket]:
     raise ListenFailure(f"cannot listen on {address}: {_why_not(missing)}")
 
 
+def is_without_ipv6(address: HostPort) -> bool:
+    """Whether this is the IPv6 loopback address, and IPv6 is switched off on this host."""
+    if address.host != "::1":
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((address.host, 0))
+    except OSError as error:
+        return error.errno in _NO_SUCH_ADDRESS
+    return False
+
+
 def bind_unix(path: Path, mode: int) -> socket.socket:
     """Listens at a path, with these permission bits from the first moment. Its folder must exist.
 
