@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -146,6 +147,28 @@ def test_the_lists_of_fetched_mail_are_kept(tmp_path: Path, spool: Path, capsys:
     run(["import", GATEWAY, "--output", str(file), "--queue", str(spool)])
     assert (tmp_path / "new/uids/fastnet").read_text() == "u1\nu2\n"
     assert "2 messages that were fetched already" in capsys.readouterr().err
+
+
+def test_several_lists_of_one_account_are_put_together(tmp_path: Path, spool: Path) -> None:
+    (spool / "popuidl/jsmith@pop7.fastnet.example").write_text("u2\nu3\n")  # the server's own name, that day
+    run(["import", GATEWAY, "--output", str(tmp_path / "new/masqmail.toml"), "--queue", str(spool)])
+    assert (tmp_path / "new/uids/fastnet").read_text() == "u1\nu2\nu3\n"
+
+
+def test_the_lists_of_a_copied_system_are_found_in_the_copy(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(GATEWAY, copy)
+    lists = copy / "var/spool/masqmail/popuidl"
+    lists.mkdir(parents=True)
+    (lists / "jsmith@pop.fastnet.example").write_text("u1\n")
+    run(["import", str(copy), "--output", str(tmp_path / "new/masqmail.toml")])
+    assert (tmp_path / "new/uids/fastnet").read_text() == "u1\n"
+
+
+def test_a_list_that_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "spool").mkdir()
+    run(["import", GATEWAY, "--queue", str(tmp_path / "spool"), "--output", str(tmp_path / "new/masqmail.toml")])
+    assert "[fetch.fastnet]: no list of what it has fetched is in " in capsys.readouterr().err
 
 
 def test_a_queue_that_is_none_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,9 +68,16 @@ def _uid_lists(options: argparse.Namespace, outcome: Outcome) -> tuple[list[UidL
     """The UID lists of the old spool: of the folder given, or the one that the old configuration names."""
     spool = options.queue or outcome.spool
     try:
-        return (uid_lists(Path(spool), outcome.accounts) if spool else []), []
+        lists = uid_lists(Path(spool), outcome.accounts) if spool else []
     except (OSError, ValueError) as error:
         return [], [Note(Weight.WRONG, f"the UID lists cannot be read: {error}", place=spool)]
+    known = {one.account for one in lists}
+    what = f"no list of what it has fetched is in {Path(spool, 'popuidl')}: what is still on the server comes again"
+    return lists, [
+        Note(Weight.CHECK, what, place=f"[fetch.{account.name}]")
+        for account in outcome.accounts
+        if account.has_list and account.name not in known
+    ]
 
 
 def _write(outcome: Outcome, output: Path | None, lists: list[UidList]) -> list[Note]:
@@ -89,9 +96,12 @@ def _write(outcome: Outcome, output: Path | None, lists: list[UidList]) -> list[
         Note(Weight.KNOWN, "the secret is in a file of its own, which nobody else may read", place=name)
         for name in outcome.secrets
     ]
+    fetched: dict[str, dict[str, None]] = {}  # of one account, whose server had several names
     for one in lists:
         if one.account:
-            contents[Path(UIDS_FOLDER, one.account)] = ("".join(f"{uid}\n" for uid in one.uids), _PUBLIC)
+            uids = fetched.setdefault(one.account, {})
+            uids.update(dict.fromkeys(one.uids))
+            contents[Path(UIDS_FOLDER, one.account)] = ("".join(f"{uid}\n" for uid in uids), _PUBLIC)
             what = f"{len(one.uids)} messages that were fetched already are listed in {UIDS_FOLDER}/{one.account}"
             notes.append(Note(Weight.KNOWN, what, place=str(one.file)))
         else:

@@ -29,6 +29,10 @@ class OldFiles:
             )
         return self._texts[path]
 
+    def find_folder(self, path: str) -> Path | None:
+        """Where a folder is now, found like a file; None when there is none."""
+        return next((place for place in self._places(path) if place.is_dir()), None)
+
     def _places(self, path: str) -> list[Path]:
         """Where the file may be, the likeliest place first."""
         named = PurePosixPath(path)

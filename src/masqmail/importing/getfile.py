@@ -27,15 +27,15 @@ class GetFile:
         section = self._section
         section["links"] = list(links) or ["always"]
         section["protocol"] = "pop3"
-        self._server()
+        has_list = self._keeping()
+        self._server(has_list)
         self._mail()
-        self._keeping()
         self._limits()
         if not links:
             section["interval"] = "manual"
         self._migration.lose_rest(self._options, section, _REASONS)
 
-    def _server(self) -> None:
+    def _server(self, has_list: bool) -> None:
         section, take = self._section, self._options.take
         protocol, server, port, wrapper = (take(name) for name in ("protocol", "server", "port", "wrapper"))
         if protocol and protocol.value == "apop":
@@ -48,7 +48,7 @@ class GetFile:
             number_ = _POP3_PORT
         host = server.value if server else ""
         knows_tls = put_server(self._migration, section, "server", (host, number_), wrapper)
-        self._login(host or str(section["server"]).rpartition(":")[0])
+        self._login(host or str(section["server"]).rpartition(":")[0], has_list)
         try:
             KINDS[HostPort].read(section["server"])
         except BadValue:
@@ -58,12 +58,12 @@ class GetFile:
         if not knows_tls and server:
             put_plain_tls(self._migration, section, (host, number_), server, has_password="username" in section)
 
-    def _login(self, host: str) -> None:
+    def _login(self, host: str, has_list: bool) -> None:
         section = self._section
         user, password = self._options.take("user"), self._options.take("pass")
         if user and password and password.value and self._migration.put(section, "username", str, user.value, user):
             section["password_file"] = self._migration.secret(f"fetch-{self._name}", password.value)
-            self._migration.accounts.append(Account(self._name, user.value, host))
+            self._migration.accounts.append(Account(self._name, user.value, host, has_list))
             return
         for option in (user, password):
             if option:
@@ -84,7 +84,8 @@ class GetFile:
         if "deliver_to" not in section and not section.disabled:
             section.disabled = "it does not say to whom the mail goes"
 
-    def _keeping(self) -> None:
+    def _keeping(self) -> bool:
+        """Takes over what stays on the server; whether the old program listed what it had fetched."""
         section, take, flag = self._section, self._options.take, self._migration.flag
         keep, uidl, deletes = (take(name) for name in ("do_keep", "do_uidl", "do_uidl_dele"))
         section["keep"] = flag(keep, section)
@@ -96,8 +97,10 @@ class GetFile:
             self._migration.changed(
                 deletes, "what was fetched and is still there is always deleted, unless keep is on"
             )
-        if not flag(uidl, section):
+        has_list = flag(uidl, section)
+        if not has_list:
             self._say_seen(uidl or keep)
+        return has_list
 
     def _say_seen(self, option: Option | None) -> None:
         """Which messages were fetched is always remembered."""

@@ -1,6 +1,7 @@
 """Which program a file or folder belongs to, and how it is imported."""
 
 import re
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def read_configuration(found: Found, dialect: Dialect | None = None) -> Outcome:
     files = OldFiles(file.parent)
     match found.kind:
         case Kind.MASQMAIL:
-            return import_masqmail(str(file), files, dialect)
+            outcome = import_masqmail(str(file), files, dialect)
+            spool = files.find_folder(outcome.spool) if outcome.spool else None
+            return replace(outcome, spool=str(spool)) if spool else outcome
         case Kind.NULLMAILER:
             return import_nullmailer(str(file.parent), files)
         case Kind.DMA:

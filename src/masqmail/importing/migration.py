@@ -79,11 +79,12 @@ class Options:
 
 @frozen
 class Account:
-    """A fetch account with what its old UID list is called after."""
+    """A fetch account with what its old UID list is called after. `has_list` says that it should have one."""
 
     name: str
     user: str
     host: str
+    has_list: bool = False
 
 
 @frozen
