@@ -631,6 +631,31 @@ async def test_a_server_that_says_goodbye_is_quoted() -> None:
         assert caught.value.culprit is not Culprit.LOGIN
 
 
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [
+        ("* BYE Too many connections", ": said goodbye: Too many connections"),
+        ("+OK POP3 here", " does not greet us like an IMAP server: +OK POP3 here"),
+        ("HTTP/1.1 400 Bad Request", " does not greet us like an IMAP server: HTTP/1.1 400 Bad Request"),
+    ],
+)
+async def test_a_greeting_that_is_no_welcome_is_quoted(greeting: str, reason: str) -> None:
+    async with post(message(1), make=partial(ImapServer, greeting=greeting)) as here:
+        with pytest.raises(FetchFailure) as caught:
+            await here.fetch()
+        assert str(caught.value).endswith(reason)
+
+
+async def test_a_goodbye_in_the_middle_of_the_log_in_is_quoted() -> None:
+    make = partial(
+        ImapServer, mangle=lambda command, answer: b"* BYE No more\r\n" if "AUTHENTICATE" in command else answer
+    )
+    hang_up = saying(PROOF="DROP")
+    async with post(message(1), make=partial(make, policy=hang_up)) as here:
+        with pytest.raises(FetchFailure, match="said goodbye: No more"):
+            await here.fetch()
+
+
 @pytest.mark.slow
 async def test_a_server_that_is_silent_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "CONNECT_TIME", timedelta(days=1))

@@ -29,6 +29,7 @@ class _Imap4(imaplib.IMAP4):
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._line = b""
         super().__init__()
 
     def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
@@ -38,13 +39,29 @@ class _Imap4(imaplib.IMAP4):
         return self._wire.read(size)
 
     def readline(self) -> bytes:
-        return self._wire.readline()
+        try:
+            self._line = self._wire.readline()
+        except ConnectionLost as lost:
+            raise self._goodbye() or lost from lost
+        return self._line
 
     def send(self, data: Any) -> None:
         self._wire.send(bytes(data))
 
     def shutdown(self) -> None:
         pass
+
+    def _connect(self) -> None:
+        """Waits for the greeting. Raises `ConnectionLost` for BYE, and `PeerError` for what is none of IMAP."""
+        try:
+            super()._connect()  # type: ignore[misc]
+        except self.error as error:
+            if goodbye := self._goodbye():
+                raise goodbye from error
+            if self.state not in ("NONAUTH", "AUTH"):
+                what = f"does not greet us like an IMAP server: {tidy(self._line)}"
+                raise PeerError(Status(554, "5.5.0", what)) from error
+            raise
 
     def _get_capabilities(self) -> None:
         """Most servers name them in their greeting, which saves a round trip."""
@@ -57,13 +74,18 @@ class _Imap4(imaplib.IMAP4):
         """The end of a command. Raises `Refusal` for NO and BAD."""
         while (answer := self.tagged_commands[tag]) is None:
             self._get_response()
-            if name != "LOGOUT" and (words := self.untagged_responses.get("BYE")):
-                raise ConnectionLost(f"said goodbye: {self._said(words[-1])}")
+            if name != "LOGOUT" and (goodbye := self._goodbye()):
+                raise goodbye
         del self.tagged_commands[tag]
         kind, data = answer
         if kind != "OK":
             raise Refusal(self._said(data[-1]))
         return kind, data
+
+    def _goodbye(self) -> ConnectionLost | None:
+        """What a BYE of the server means, if it has said that."""
+        words = self.untagged_responses.get("BYE")
+        return ConnectionLost(f"said goodbye: {self._said(words[-1])}") if words else None
 
     def _said(self, words: bytes) -> str:
         """What the server says, for people: without the password."""
