@@ -411,6 +411,18 @@ async def test_a_password_that_was_changed_is_tried_at_once() -> None:
         assert room.reports() == []
 
 
+async def test_a_reload_ends_the_wait_for_another_password() -> None:
+    room = Room(account("isp"), account("other", 'interval = "2h"'))
+    room.servers["isp"].failure = REFUSED
+    async with room.fetching():
+        await room.advance(MINUTE)
+        room.servers["isp"].failure = None
+        await room.change(account("isp"), account("other", 'interval = "2h"'))
+        assert room.state("isp")[0] == "ready", "the file with the password is another one, and its name the same"
+        assert times(room.servers["isp"]) == 2
+        assert times(room.servers["other"]) == 1, "it had not failed"
+
+
 async def test_a_password_that_cannot_be_read_is_a_failure_with_its_reason() -> None:
     room = Room(account("isp"))
     room.passwords["isp"] = SecretError("cannot read the password in /secret/isp: Permission denied")

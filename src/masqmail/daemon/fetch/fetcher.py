@@ -39,12 +39,13 @@ class Fetcher:
         self._tasks: dict[str, AccountTask] = {}
 
     def watch(self, sections: Mapping[str, FetchSection]) -> None:
-        """Fetches these accounts instead of those before. One that stays as it is goes on undisturbed."""
+        """Fetches these accounts instead of those before. One that stays as it is goes on, at once if it failed."""
         old, self._tasks = self._tasks, {}
         for name, section in sections.items():
             known = old.get(name)
             if known is not None and known.section == section:
                 self._tasks[name] = old.pop(name)
+                known.reloaded()
                 continue
             self._tools.visitor.secrets.forget(name)
             self._tasks[name] = AccountTask(section, self._tools, known)

@@ -60,6 +60,11 @@ class Ledger:
             self.wanted_due = self._clock.boottime()
             self.due = min(self.due, max(self.wanted_due, self._succeeded_at + CALM_SECONDS))
 
+    def reloaded(self) -> None:
+        """It is due at once if its last fetch failed: the reason may be gone."""
+        if self.standing.failures:
+            self.due = self._clock.boottime()
+
     # --- what is next
 
     def next_order(self) -> Order | None:

@@ -84,6 +84,11 @@ class AccountTask:
         await self._ledger.want(uid)
         self._wake.set()
 
+    def reloaded(self) -> None:
+        """Somebody has changed something, and be it the password: after a failure it is fetched at once."""
+        self._ledger.reloaded()
+        self._wake.set()
+
     def link_changed(self, verdict: Verdict) -> None:
         """One of its links did. When it came up mail is fetched at once, unless the password is the trouble."""
         if verdict.is_up:
