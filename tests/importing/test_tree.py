@@ -257,6 +257,13 @@ def test_the_online_detection_becomes_a_detector(text: str, expected: dict[str, 
     assert found["links"] == {"net": expected}
 
 
+def test_case_did_not_count_in_lists_of_users() -> None:
+    main = 'host_name = "a.example"\nmbox_users = "fritz"\nmaildir_users = "Ann;Fritz"\n'
+    outcome = import_texts(main)
+    assert document(outcome)["local"]["users"] == {"fritz": {"delivery": "mbox"}, "ann": {"delivery": "maildir"}}
+    assert 'Ann is "ann"' in "".join(lines_about(outcome, "maildir_users"))
+
+
 def test_a_smarthost_gets_the_port_of_the_main_file() -> None:
     main = 'remote_port = 2525\nonline_routes.x = "/etc/masqmail/a.route;/etc/masqmail/b.route"\n'
     outcome = import_texts(main, "0.2", a_route='mail_host = "a.example"', b_route='mail_host = "b.example:26"')

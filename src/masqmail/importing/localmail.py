@@ -104,6 +104,9 @@ class LocalMail:
         if not _GOOD_USER.fullmatch(user):
             self._migration.wrong(self._section, option, f'"{user}" is no user')
             return
+        if user != user.lower():  # the lists did not care, and accounts are hardly ever called so
+            self._migration.changed(option, f'case did not count here, and does now: {user} is "{user.lower()}"')
+        user = user.lower()
         section = self._migration.document.section("local", "users", user)
         if "delivery" in section:
             self._migration.changed(option, f"{user} is in two lists; {section['delivery']} is used")
