@@ -91,12 +91,12 @@ def ssmtp(text: str = SSMTP) -> Outcome:
     )
 
 
-def nullmailer(text: str = REMOTES) -> Outcome:
+def nullmailer(text: str = REMOTES, administrators: str = "admin@isp.example") -> Outcome:
     files = {
         "remotes": text,
         "me": "box\n",
         "defaultdomain": "home.example\n",
-        "adminaddr": "admin@isp.example\n",
+        "adminaddr": f"{administrators}\n",
         "pausetime": "60\n",
     }
     return import_nullmailer(
@@ -186,6 +186,17 @@ def test_remotes_of_nullmailer_become_routes_in_their_order() -> None:
     assert outcome.files == {"masqmail.aliases": "*: admin@isp.example\n"}
     for name in ("pausetime", "insecure", "odd", "defaultdomain", "adminaddr"):
         assert lines_about(outcome, name), name
+
+
+def test_every_administrator_of_nullmailer_gets_the_mail() -> None:
+    outcome = nullmailer(administrators="admin@isp.example, nobody,ann@isp.example")
+    assert outcome.files == {"masqmail.aliases": "*: admin@isp.example, ann@isp.example\n"}
+    assert document(outcome)["host"]["postmaster"] == "admin@isp.example"
+    assert '"nobody" is no address with a domain' in "".join(lines_about(outcome, "adminaddr"))
+
+
+def test_the_name_of_dma_may_stand_in_a_file_that_is_missing() -> None:
+    assert "cannot be read" in "".join(lines_about(dma("MAILNAME /etc/other\n"), "MAILNAME"))
 
 
 def test_dma_finds_its_login_by_the_smarthost() -> None:

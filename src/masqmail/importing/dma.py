@@ -44,9 +44,12 @@ def import_dma(file: str, files: Files) -> Outcome:
 def _host(migration: Migration, settings: dict[str, Option]) -> None:
     if name := settings.pop("MAILNAME", None):
         value = name.value
+        section = migration.document.section("host")
         if value.startswith("/"):
             value = (migration.files.read(value) or "").partition("\n")[0].strip()
-        if migration.put(migration.document.section("host"), "name", Domain, value, name):
+        if not value:
+            migration.wrong(section, name, "the file cannot be read or has no name in it")
+        elif migration.put(section, "name", Domain, value, name):
             migration.host_name = value
 
 

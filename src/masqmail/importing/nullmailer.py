@@ -117,11 +117,14 @@ def _remote(migration: Migration, line: str, place: str, names: set[str]) -> Non
 
 def _administrator(migration: Migration, option: Option) -> None:
     """All mail for users of this host went there."""
-    address = option.value.partition(",")[0].strip()
-    if "@" not in address or not migration.qualified(address):
-        migration.wrong(migration.document.section("local"), option, "no address with a domain")
+    addresses = [address for item in option.value.split(",") if (address := item.strip())]
+    good = [address for address in addresses if "@" in address and migration.qualified(address)]
+    for address in addresses:
+        if address not in good:
+            migration.wrong(migration.document.section("local"), option, f'"{address}" is no address with a domain')
+    if not good:
         return
-    migration.more_files[ALIASES_FILE] = f"*: {address}\n"
+    migration.more_files[ALIASES_FILE] = f"*: {', '.join(good)}\n"
     migration.document.section("local")["glob_aliases"] = [ALIASES_FILE]
-    migration.put(migration.document.section("host"), "postmaster", Mailbox, address, option)
+    migration.put(migration.document.section("host"), "postmaster", Mailbox, good[0], option)
     migration.changed(option, "it gets all mail for users of this host, by a glob alias that you can narrow")
