@@ -469,6 +469,19 @@ async def test_a_message_that_the_server_cannot_read_does_not_keep_others() -> N
         assert list(here.box.mails) == [2]
 
 
+async def test_a_message_that_is_listed_and_not_handed_out_is_told() -> None:
+    def withhold(command: str, answer: bytes) -> bytes:
+        return answer.splitlines(keepends=True)[-1] if "BODY" in command else answer
+
+    async with post(message(1), make=partial(ImapServer, mangle=withhold)) as here:
+        for _ in range(2):
+            with pytest.raises(
+                FetchFailure, match="7:1 in INBOX could not be taken: the server lists it"
+            ):
+                await here.fetch()
+        assert list(here.box.mails) == [1]
+
+
 async def test_a_message_that_is_gone_meanwhile_is_no_trouble() -> None:
     boxes: list[Box] = []
 

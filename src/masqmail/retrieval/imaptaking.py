@@ -55,6 +55,7 @@ class Taking:
         self._download = Download(messages)
         self._sizes = {message.uid: message.size_bytes for message in messages}
         self._parcels: dict[int, Parcel] = {}
+        self._withheld: list[int] = []  # that the server did not hand out, without a word
         self._heard_at = time.monotonic()
 
     async def run(self) -> None:
@@ -74,6 +75,8 @@ class Taking:
                     if (missing := self._download.lost(is_repeated=is_repeated)) is not None:
                         self._give_up(missing._replace(reason=f"{missing.reason}: {lost.reason}"))
                     await self._come_back(lost, COME_BACK_SECONDS[max(0, breaks - 1) :])
+            if self._withheld:
+                await self._explain_withheld()
         finally:
             for parcel in self._parcels.values():
                 parcel.discard()
@@ -95,8 +98,10 @@ class Taking:
                     self._parcel(uid).write(data)
                     if is_last:
                         done.append(uid)
-                case Missing():
+                case Missing(uid, reason):
                     self._give_up(event)
+                    if not reason:
+                        self._withheld.append(uid)
         self._inbox.progress()
         await self._finish(done)
 
@@ -135,6 +140,16 @@ class Taking:
         if missing.reason:
             name = self._folder.name_of(missing.uid)
             self.troubles.append(f"message {name.uid} in {name.folder} could not be taken: {missing.reason}")
+
+    async def _explain_withheld(self) -> None:
+        """Those that the server still lists were not deleted meanwhile."""
+        connection = await self._line.connection()
+        try:
+            listed = await connection.do(partial(connection.session.list_sizes, self._withheld))
+        except (Refusal, Lost):
+            return  # the next fetch asks for them again
+        for message in listed:
+            self._give_up(Missing(message.uid, "the server lists it, and does not hand it out"))
 
     async def _come_back(self, lost: Lost, waits: Sequence[float]) -> None:
         """Another connection, where what was begun is gone on with. Raises `FetchFailure` when there is none."""
