@@ -139,7 +139,21 @@ def test_without_daemon_and_pickup_folder_nothing_is_noted(
     (tmp_path / "ours/spool/pickup").rmdir()
     assert run(["import", GATEWAY, "--queue", str(spool), "--config", str(config)]) == os.EX_TEMPFAIL
     assert "the mail system is not running" in capsys.readouterr().err
-    assert (tmp_path / "ours/imported-queue").read_text() == ""
+    assert (tmp_path / "ours/imported-queue").read_text().splitlines()[-1].startswith("! aa ")
+
+
+def test_a_message_at_which_the_import_was_cut_off_may_arrive_twice(
+    tmp_path: Path, spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configuration_in(tmp_path / "ours")
+    words = ["import", GATEWAY, "--queue", str(spool), "--config", str(config)]
+    assert run(words) == 0
+    assert "may arrive twice" not in capsys.readouterr().err
+    notes = tmp_path / "ours/imported-queue"
+    begun, _ = notes.read_text().splitlines()
+    notes.write_text(f"{begun}\n")
+    assert run(words) == 0
+    assert "aa: handed over for bob@good.test (may arrive twice: the import" in capsys.readouterr().err
 
 
 def test_the_lists_of_fetched_mail_are_kept(tmp_path: Path, spool: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -475,9 +475,7 @@ async def test_a_message_that_is_listed_and_not_handed_out_is_told() -> None:
 
     async with post(message(1), make=partial(ImapServer, mangle=withhold)) as here:
         for _ in range(2):
-            with pytest.raises(
-                FetchFailure, match="7:1 in INBOX could not be taken: the server lists it"
-            ):
+            with pytest.raises(FetchFailure, match="7:1 in INBOX could not be taken: the server lists it"):
                 await here.fetch()
         assert list(here.box.mails) == [1]
 

@@ -1,7 +1,8 @@
 """Hands what waits in an old queue to the running daemon, or to the pickup folder, by our `sendmail`.
 
 Which messages were handed over stands in a file beside the configuration, `imported-queue`: one line for each, with
-the old ID and a digest of sender and header. They are not handed over a second time.
+the old ID and a digest of sender and header. They are not handed over a second time. A line with a question mark is
+written before each of them: where nothing follows, we were cut off, and that message is handed over again.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +21,7 @@ from masqmail.importing.oldqueue import OldEnvelope
 from masqmail.importing.queuefolder import OldMessage, Unusable, old_messages
 
 NOTE_FILE = "imported-queue"
+_BEGUN, _REFUSED = "? ", "! "
 TIMEOUT_SECONDS = 900  # longer than sendmail itself waits
 
 _SENDMAIL = "from masqmail.cli.sendmail import start; start()"
@@ -56,6 +59,8 @@ def hand_over(spool: Path, config: str) -> int:
             count += what.startswith("handed")
             _say(f"  {item.envelope.id}: {what}{_details(item.envelope)}", os.EX_OK)
         except Refused as error:
+            with suppress(OSError):
+                notebook.refuse(item.envelope)
             status = max(status, _say(f"  {item.envelope.id}: {error}; it stays where it is", error.exit_code))
     notebook.close()
     _say(f"  {count} of {len(found)} handed over; the old queue in {spool} is as it was", os.EX_OK)
@@ -68,13 +73,17 @@ class Notebook:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: set[str] = set()
+        self._in_doubt: set[str] = set()
         self._descriptor = -1
 
     def open(self) -> None:
         """Raises `OSError`."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._known = set(self._path.read_text(errors="replace").splitlines())
+        for line in self._path.read_text(errors="replace").splitlines():
+            name = line.removeprefix(_BEGUN).removeprefix(_REFUSED)
+            (self._in_doubt.add if line.startswith(_BEGUN) else self._in_doubt.discard)(name)
+            self._known.add(line)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -82,9 +91,21 @@ class Notebook:
     def knows(self, envelope: OldEnvelope) -> bool:
         return _line(envelope) in self._known
 
+    def is_in_doubt(self, envelope: OldEnvelope) -> bool:
+        """Whether we were cut off while it was handed over."""
+        return _line(envelope) in self._in_doubt
+
+    def begin(self, envelope: OldEnvelope) -> None:
+        """It is being handed over. Raises `OSError`, as those below do."""
+        self._write(_BEGUN + _line(envelope))
+
     def add(self, envelope: OldEnvelope) -> None:
-        """Raises `OSError`."""
-        line = _line(envelope)
+        self._write(_line(envelope))
+
+    def refuse(self, envelope: OldEnvelope) -> None:
+        self._write(_REFUSED + _line(envelope))
+
+    def _write(self, line: str) -> None:
         os.write(self._descriptor, f"{line}\n".encode())
         os.fsync(self._descriptor)
         self._known.add(line)
@@ -109,11 +130,13 @@ def _hand_over(message: OldMessage, notebook: Notebook, config: str) -> str:
             body.seek(message.offset)
             shutil.copyfileobj(body, whole)
             whole.seek(0)
+            notebook.begin(envelope)
             _sendmail(envelope, whole, config)
         notebook.add(envelope)
     except OSError as error:
         raise Refused(f"{error.filename or 'a file'} cannot be used: {error.strerror}", os.EX_TEMPFAIL) from None
-    return f"handed over for {', '.join(map(str, envelope.waiting))}"
+    doubt = " (may arrive twice: the import before was cut off here)" if notebook.is_in_doubt(envelope) else ""
+    return f"handed over for {', '.join(map(str, envelope.waiting))}{doubt}"
 
 
 def _sendmail(envelope: OldEnvelope, message: IO[bytes], config: str) -> None:
