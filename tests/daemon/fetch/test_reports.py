@@ -82,6 +82,19 @@ def test_mail_for_nobody_here_goes_to_the_postmaster_who_is_told() -> None:
         assert words in text(notice)
 
 
+def test_why_a_message_is_for_somebody_else_is_a_line_of_its_own() -> None:
+    why = "its Delivered-To names gone@home.example, ann@home.example, and eve@far.example, outside of them"
+    daemon = daemon_of()
+    envelope = Envelope(STRANGER, (Recipient(Mailbox("gone")),))
+    origin = Origin(f"{FROM_ISP}: {why}", "POP3")
+    facts = HeaderFacts("m1", HEADER, 1000, daemon.clock.now(), origin, Kind.FETCHED)
+    (notice,) = daemon.resolver.resolve(envelope, facts).reports
+    words = text(notice).splitlines()
+    assert f"A message that was fetched from {FROM_ISP}" in words
+    assert "  (its Delivered-To names gone@home.example, ann@home.example, and" in words
+    assert "  eve@far.example, outside of them)" in words
+
+
 def test_the_other_recipients_get_their_copies() -> None:
     resolution = resolve(daemon_of(), "ann@home.example", "gone@home.example", "lost@home.example")
     assert [(target, state) for target, state, _ in shown(resolution)] == [

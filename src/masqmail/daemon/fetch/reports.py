@@ -29,11 +29,13 @@ def held_reason(reason: str) -> str:
 
 def filled(letter: Letter, subject: Subject, about: Sequence[ReportedRecipient], words: Wording) -> Letter:
     """One of the letters on fetched mail, for this message and these of its recipients."""
-    lines = [line for recipient in about[:MAX_LISTED] for line in _lines_on(recipient, words)]
+    origin, _, why = subject.received_from.partition(": ")  # why it is not for whom one might think
+    lines = [*_indented(f"({why})", "  ")] if why else []
+    lines += [line for recipient in about[:MAX_LISTED] for line in _lines_on(recipient, words)]
     if len(about) > MAX_LISTED:
         lines.append("  ...")
     return letter.filled(
-        origin=one_line(subject.received_from),
+        origin=one_line(origin),
         list="\n".join(lines),
         author=author_of(subject.header) or "-",
         subject=subject_of(subject.header) or "-",
@@ -52,6 +54,10 @@ def _lines_on(recipient: ReportedRecipient, words: Wording) -> Iterator[str]:
         reason = str(recipient.status)
     else:
         reason = words.reason.format(reason=recipient.reason or recipient.status.text)
-    yield from textwrap.wrap(
-        one_line(reason), _WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False
+    yield from _indented(reason, "    ")
+
+
+def _indented(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        one_line(text), _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False
     )
