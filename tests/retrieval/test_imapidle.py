@@ -94,6 +94,21 @@ async def test_idle_is_renewed_before_the_server_hangs_up() -> None:
         assert len(here.servers) == 2  # one for the fetch, and one that is kept
 
 
+@pytest.mark.parametrize("command", ["DONE", "NOOP"])
+@pytest.mark.parametrize("news", ["* 2 EXISTS", "* 1 EXPUNGE"])
+async def test_what_a_server_tells_only_when_idle_is_renewed_ends_the_wait(command: str, news: str) -> None:
+    class Slow(ImapServer):
+        def _obey(self, line: str) -> None:
+            if line.endswith(command):
+                self._say(news)
+            super()._obey(line)
+
+    async with post(message(1), make=Slow) as here:
+        await here.fetch(keep=True)
+        with anyio.fail_after(5):
+            await wait_while(here, lambda: here.clock.advance(timedelta(minutes=10)), keep=True)
+
+
 async def test_after_a_suspend_the_connection_is_not_trusted() -> None:
     async with post(message(1)) as here:
         await here.fetch()

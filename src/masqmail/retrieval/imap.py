@@ -129,8 +129,7 @@ class ImapRetriever:
     async def _idle(self, connection: Connection, exists: int, until: float | None) -> None:
         """Returns with news, at `until`, or when the machine was suspended. Raises `Lost`."""
         while until is None or self._clock.boottime() < until:
-            said = await connection.do(connection.session.start_idle)
-            if said is not None and said > exists:
+            if not await connection.do(partial(connection.session.start_idle, exists)):
                 return
             ends = self._clock.boottime() + self._keep_alive
             while connection.session.is_idling and self._clock.boottime() < min(ends, until or ends):
@@ -150,7 +149,8 @@ class ImapRetriever:
                     raise Lost(f"the server said goodbye: {line[6:].decode('ascii', 'replace')}")
                 elif connection.session.is_end_of_idle(line):
                     break
-            await connection.do(connection.session.probe)
+            if not await connection.do(partial(connection.session.ask_for_news, exists)):
+                return
 
 
 def _no_folder(account: Account, refusal: Refusal) -> FetchFailure:

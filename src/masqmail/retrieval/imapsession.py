@@ -198,8 +198,8 @@ class Session:
 
     # waiting for mail, RFC 2177
 
-    def start_idle(self) -> int | None:
-        """Has the server tell us what happens. Returns how many messages there are, where it has said so."""
+    def start_idle(self, exists: int) -> bool:
+        """Has the server tell us what happens. Whether there are still so many messages, as far as it has said."""
         self._arm(ANSWER_SECONDS)
         self._imap.untagged_responses.clear()
         tag = self._imap._command("IDLE")
@@ -208,8 +208,7 @@ class Session:
                 self._complete("IDLE", tag)
                 raise Refusal("it ends IDLE at once")
         self._idle_tag = tag
-        found = self._imap.untagged_responses.pop("EXISTS", [])
-        return int(found[-1]) if found else None
+        return self._has_still(exists)
 
     def end_idle(self) -> None:
         """Back to commands; shows at the same time that the connection is alive."""
@@ -219,6 +218,18 @@ class Session:
         self._arm(PROBE_SECONDS)
         self._imap.send(b"DONE\r\n")
         self._complete("IDLE", tag)
+
+    def ask_for_news(self, exists: int) -> bool:
+        """Ends IDLE; the same. There are servers that tell of new mail only when they are asked."""
+        self._imap.untagged_responses.clear()
+        self.end_idle()
+        self._arm(PROBE_SECONDS)
+        self._complete("NOOP", self._send("NOOP"))
+        return self._has_still(exists)
+
+    def _has_still(self, exists: int) -> bool:
+        said = self._imap.untagged_responses
+        return "EXPUNGE" not in said and int(said.get("EXISTS", [exists])[-1]) == exists
 
     def probe(self) -> None:
         """Shows that the connection is alive."""
