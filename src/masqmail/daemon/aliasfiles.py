@@ -1,6 +1,7 @@
 """The alias files on disk: read when they change, so that an edit counts for the next message without a restart."""
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from logging import WARNING
 from pathlib import Path
@@ -75,4 +76,4 @@ def _read_text(path: Path) -> str:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise OSError(0, f"it is larger than {MAX_FILE_BYTES} bytes", str(path))
-    return data.decode("utf-8-sig", "surrogateescape")
+    return data.removeprefix(BOM_UTF8).decode("utf-8", "surrogateescape")

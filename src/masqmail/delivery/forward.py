@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import stat
+from codecs import BOM_UTF8
 
 from masqmail.frozen import frozen
 from masqmail.routing.aliasfile import ItemKind, parse_included
@@ -98,7 +99,7 @@ def _read(descriptor: int, account: Account) -> str:
         data = os.read(descriptor, MAX_BYTES)
     finally:
         os.close(descriptor)
-    return data.decode("utf-8-sig", "surrogateescape")
+    return data.removeprefix(BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
 def _include(text: str, texts: dict[str, str], account: Account) -> None:
