@@ -6,6 +6,7 @@ import pwd
 import re
 import shutil
 import smtplib
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -90,6 +91,27 @@ def test_the_daemon_itself_is_not_root(separated: Separated) -> None:
     (uids,) = (line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
     assert uids == [nobody] * 4
     assert "NoNewPrivs:\t1" in status
+
+
+def test_a_configuration_that_is_refused_changes_nothing_of_the_delivery(separated: Separated) -> None:
+    daemon, (user, _) = separated.daemon, USERS
+    text = daemon.config.read_text().replace(
+        f'{daemon.folder}/mail/${{user}}"', f'{daemon.folder}/mail/new-${{user}}"'
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        daemon.configure(text.replace(f":{daemon.port}", f":{taken.getsockname()[1]}"))
+        daemon.reload()
+        wait_until(lambda: "configuration refused" in daemon.log.read_text(), "it was not refused")
+        assert daemon.sendmail("-i", user, message=message("one")).returncode == 0
+        daemon.wait_for_empty_queue()
+    assert len(list(separated.mailbox(user).iterdir())) == 1
+    assert daemon.log.read_text().count("configuration refused") == 1
+    daemon.configure(text)
+    daemon.reload()
+    wait_until(lambda: "configuration loaded" in daemon.log.read_text(), "it was not loaded")
+    assert daemon.sendmail("-i", user, message=message("two")).returncode == 0
+    daemon.wait_for_empty_queue()
+    assert len(list(separated.mailbox(f"new-{user}").iterdir())) == 1
 
 
 def test_a_key_that_only_root_can_read_serves_tls(separated: Separated) -> None:

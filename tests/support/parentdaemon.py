@@ -24,6 +24,7 @@ from masqmail.daemon.parent.settings import ParentSettings
 from masqmail.daemon.parent.start import run_as_root
 from masqmail.delivery.job import Content, LocalJob
 from masqmail.mail.outcome import Outcome
+from masqmail.net.errors import ListenFailure
 from masqmail.settings import HostPort
 from masqmail.spool.api import TargetKind
 from masqmail.system import events
@@ -156,6 +157,8 @@ async def wishes(agent: ParentAgent) -> Any:
     ):
         try:
             opened.append(str(await attempt))
+        except ListenFailure as failure:
+            opened.append(failure.reason)
         except OSError as error:
             opened.append(str(error.strerror))
     return {"refused": refused, "opened": opened, "then": show(await agent.deliver(bob, CONTENT))}
@@ -244,13 +247,23 @@ async def signals(agent: ParentAgent) -> Any:
     before = len(await agent.listen(FREE))
     print("ready", flush=True)
     await hung_up.wait()
-    try:
-        after = len(await agent.listen(FREE))
-    except OSError as error:
-        after = str(error.strerror)
+    steps = [await _said_by(agent.adopt_configuration())]
+    steps += [await _said_by(agent.read_configuration()), await _said_by(agent.listen(FREE))]
+    steps += [await _said_by(agent.adopt_configuration()), await _said_by(agent.listen(FREE))]
     print("reloaded", flush=True)
     await ended.wait()
-    return {"seen": seen, "before": before, "after": after}
+    return {"seen": seen, "before": before, "steps": steps}
+
+
+async def _said_by(wish: Awaitable[object]) -> str:
+    """What the parent has against it."""
+    try:
+        await wish
+    except ListenFailure as failure:
+        return failure.reason
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 async def slow(agent: ParentAgent) -> Any:

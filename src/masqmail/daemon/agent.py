@@ -130,6 +130,14 @@ class ParentAgent:
         """A descriptor for reading a secret file of the configuration. Raises `OSError`."""
         return (await self._open(wire.Verb.OPEN, path))[0]
 
+    async def read_configuration(self) -> None:
+        """Has the parent read it anew: what that names can be asked for. Raises `OSError`."""
+        await self._order(wire.Verb.READ)
+
+    async def adopt_configuration(self) -> None:
+        """Has the parent go by what it has read. Raises `OSError`."""
+        await self._order(wire.Verb.ADOPT)
+
     def close(self) -> None:
         """Lets go of the parent; what is under way ends in a deferral."""
         if self._is_closed:
@@ -146,6 +154,11 @@ class ParentAgent:
         if fault or not descriptors:
             raise OSError(None, fault.decode("utf-8", "replace") or f"{name}: nothing was opened")
         return descriptors
+
+    async def _order(self, verb: wire.Verb) -> None:
+        fault, _ = await self._ask(verb, b"", [])
+        if fault:
+            raise OSError(None, fault.decode("utf-8", "replace"))
 
     async def _ask(self, verb: wire.Verb, payload: bytes, descriptors: list[int]) -> tuple[bytes, list[int]]:
         """Sends a request and waits for its reply. The descriptors are closed as soon as they are sent."""

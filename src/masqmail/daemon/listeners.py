@@ -17,6 +17,8 @@ from masqmail.system.events import INTERNAL_ERROR, LISTENER_READY, LISTENER_TROU
 
 #: Binds the sockets of one address. Raises `ListenFailure` or `OSError`.
 Bind = Callable[[HostPort], Awaitable[Sequence[socket.socket]]]
+#: Has others agree to a configuration. Raises whatever they have against it.
+Agree = Callable[[], Awaitable[None]]
 
 MAX_LOCAL_CONNECTIONS = 500
 _ANYBODY = 0o666
@@ -45,9 +47,12 @@ class Listeners:
         self._open_unix(paths, paths.submit_socket, self._local.handle)
         self._open_handover(paths.handover_socket, configuration.smtp.max_connections)
 
-    async def change(self, configuration: Configuration) -> None:
-        """Opens what is new, then closes what is gone. Raises, with nothing changed, when one cannot be opened."""
-        await self._open_network(configuration)
+    async def change(self, configuration: Configuration, agree: Agree) -> None:
+        """Opens what is new, then closes what is gone. Raises, with nothing changed, when one cannot be opened.
+
+        `agree` is called when everything new is open, and nothing can go wrong behind it.
+        """
+        await self._open_network(configuration, agree)
         wanted = _addresses(configuration)
         for key in [key for key in self._open if key not in wanted]:
             self._open.pop(key).close()
@@ -63,12 +68,14 @@ class Listeners:
         await self._network.stop(grace_seconds)
         await self._local.stop(grace_seconds)
 
-    async def _open_network(self, configuration: Configuration) -> None:
+    async def _open_network(self, configuration: Configuration, agree: Agree | None = None) -> None:
         missing = [key for key in _addresses(configuration) if key not in self._open]
         bound: list[tuple[tuple[HostPort, bool], Sequence[socket.socket]]] = []
         try:
             for key in missing:
                 bound.append((key, await self._bind(key[0])))
+            if agree is not None:
+                await agree()
         except BaseException:
             for _, sockets in bound:
                 for sock in sockets:

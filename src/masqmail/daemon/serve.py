@@ -66,7 +66,7 @@ class _Start:
         self._load = load
 
     def load_settings(self) -> ParentSettings:
-        """Reads the configuration: here, and for each SIGHUP in a process that does nothing else."""
+        """Reads the configuration: here, and for each reload in a process that does nothing else."""
         self._configuration = self._load()
         _configure_log(self._configuration)
         return parent_settings_of(self._configuration)

@@ -308,10 +308,12 @@ class Daemon:
 
     async def reconfigure(self, configuration: Configuration) -> None:
         """Goes on with another configuration. Raises, and changes nothing, when it cannot be used."""
-        network = await self._network_policy(configuration)
         if configuration.fetch:
             _load_fetching()
-        await self.listeners.change(configuration)
+        if isinstance(self.agent, ParentAgent):
+            await self.agent.read_configuration()
+        network = await self._network_policy(configuration)
+        await self.listeners.change(configuration, self._agree)
         changed_routes = _changed_routes(self.configuration, configuration)
         self.configuration = configuration
         rules = rules_of(configuration)
@@ -330,6 +332,11 @@ class Daemon:
         await self._watch_accounts()
         self.scheduler.reconfigure(rules, changed_routes)
         self.housekeeper.look_soon()
+
+    async def _agree(self) -> None:
+        """We can use the configuration: the parent is to go by it from now on, as we do."""
+        if isinstance(self.agent, ParentAgent):
+            await self.agent.adopt_configuration()
 
 
 def _load_fetching() -> "Callable[[Daemon, TaskGroup], Awaitable[Fetcher]]":

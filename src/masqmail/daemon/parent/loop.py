@@ -43,6 +43,7 @@ class Parent:
         self._wake = wake
         self._daemon = daemon
         self._settings = settings
+        self._new_settings: ParentSettings | None = None  # read for a reload, which the daemon may still refuse
         self._load_settings = load_settings
         self._find_account = find_account
         self._replies: deque[tuple[bytes, list[int]]] = deque()
@@ -69,20 +70,10 @@ class Parent:
     # --- signals
 
     def _pass_on(self, numbers: bytes) -> None:
-        """Tells the daemon what we were told: to end, or to read its configuration again, as we do ourselves."""
+        """Tells the daemon what we were told: to end, or to read its configuration again, for which it needs us."""
         for number in numbers:
-            if number == signal.SIGHUP:
-                self._reload()
             with suppress(ProcessLookupError):
                 os.kill(self._daemon, signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
-
-    def _reload(self) -> None:
-        """What cannot be used leaves the old settings in force; the child that read it has said why."""
-        with suppress(OSError):
-            self._settings = read_in_child(self._load_settings, self._refuse) or self._settings
-
-    def _refuse(self, error: Exception) -> None:
-        self._report("CONFIGURATION_REFUSED", str(error))
 
     def _reap_daemon(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)
@@ -137,6 +128,10 @@ class Parent:
                 self._open(request, self._listen)
             case wire.Verb.OPEN:
                 self._open(request, self._open_secret)
+            case wire.Verb.READ:
+                self._reply(request.number, wire.encode_fault(self._read_settings()))
+            case wire.Verb.ADOPT:
+                self._reply(request.number, wire.encode_fault(self._adopt_settings()))
 
     def _complain(self, reason: str) -> None:
         self._report("INTERNAL_ERROR", f"the daemon sent its parent {reason}")
@@ -195,14 +190,38 @@ class Parent:
         self._reply(request.number, wire.encode_fault(fault), descriptors)
 
     def _listen(self, name: str) -> list[int]:
-        if name not in self._settings.listen:
-            raise wire.WireError(f"{name} is no address of the configuration")
-        return [listener.detach() for listener in open_listeners(*self._settings.listen[name])]
+        for settings in self._known_settings():
+            if name in settings.listen:
+                return [listener.detach() for listener in open_listeners(*settings.listen[name])]
+        raise wire.WireError(f"{name}: it is no address of the configuration")
 
     def _open_secret(self, name: str) -> list[int]:
-        if name not in self._settings.secret_files:
-            raise wire.WireError(f"{name} is no secret file of the configuration")
+        if not any(name in settings.secret_files for settings in self._known_settings()):
+            raise wire.WireError(f"{name}: it is no secret file of the configuration")
         return [open_secret(name)]
+
+    # --- a reload: the daemon opens what is new before it can tell whether all of it can be used
+
+    def _known_settings(self) -> list[ParentSettings]:
+        """Those in force, and behind them those that may follow."""
+        return [self._settings, self._new_settings] if self._new_settings else [self._settings]
+
+    def _read_settings(self) -> str:
+        """Reads the configuration anew; what went wrong with that, or nothing."""
+        try:
+            self._new_settings = read_in_child(self._load_settings, self._refuse)
+        except OSError as error:
+            return f"no process that reads it can be started: {error.strerror}"
+        return "" if self._new_settings else "the privileged parent cannot use it"  # the child has said why
+
+    def _refuse(self, error: Exception) -> None:
+        self._report("CONFIGURATION_REFUSED", str(error))
+
+    def _adopt_settings(self) -> str:
+        if self._new_settings is None:
+            return "the privileged parent has not read it"
+        self._settings, self._new_settings = self._new_settings, None
+        return ""
 
     # --- replies
 

@@ -45,8 +45,8 @@ def run_as_root(
     Must be called as root, before there is any thread or event loop. The new process does all that needs the
     configuration while it is still root, so that the parent stays small: `load_settings` reads it, and what it
     gives is handed to the parent; `load_daemon` imports what the daemon needs, and what that returns runs as
-    `[host] user`. After each SIGHUP `load_settings` is called again in a short-lived process, and what it raises
-    then leaves the old settings in force.
+    `[host] user`. For each reload `load_settings` is called again in a short-lived process; what it gives counts
+    when the daemon has taken the new configuration, too.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pipe, settings_pipe = os.pipe()

@@ -27,6 +27,8 @@ class Verb(IntEnum):
     DELIVER = 1  # a job, and its content as descriptors
     LISTEN = 2  # an address of the configuration; answered with sockets
     OPEN = 3  # a secret file of the configuration; answered with a descriptor
+    READ = 4  # the configuration anew; answered when it is beside the one in force
+    ADOPT = 5  # what was read last counts from now on
 
 
 class Request:
@@ -62,5 +64,5 @@ def unpack_reply(packet: bytes) -> tuple[int, bytes]:
 
 
 def encode_fault(text: str) -> bytes:
-    """The payload of a reply to LISTEN or OPEN: what went wrong, or nothing."""
+    """The payload of a reply to all but DELIVER: what went wrong, or nothing."""
     return text.encode("utf-8", "replace")[:MAX_REASON_CHARACTERS]
