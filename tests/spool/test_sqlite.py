@@ -2,6 +2,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -194,11 +195,43 @@ async def test_a_damaged_file_is_reported_and_left_alone(tmp_path: Path) -> None
     await spool.close()
     damaged = b"no database" * 1000
     (tmp_path / "queue.sqlite3").write_bytes(damaged)
-    with pytest.raises(SpoolBroken, match=r"is damaged .*Nothing was changed.*\.recover"):
+    with pytest.raises(SpoolBroken, match=r"is damaged .*Nothing was deleted.*\.recover"):
         await SqliteSpool.open(tmp_path)
     assert (tmp_path / "queue.sqlite3").read_bytes() == damaged
     (tmp_path / "queue.sqlite3").unlink()
     await (await SqliteSpool.open(tmp_path)).close()  # the lock was given back
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 300_000])
+@pytest.mark.parametrize("left", [None, b""])
+async def test_a_lost_queue_file_is_not_taken_for_an_empty_queue(
+    tmp_path: Path, left: bytes | None, size: int
+) -> None:
+    """The bodies would be swept and overwritten, and what is only in the journal would go."""
+    folder, copy = tmp_path / "spool", tmp_path / "copy"
+    spool = await SqliteSpool.open(folder)
+    await spool.accept([message("m1", body=b"x" * size)])
+    shutil.copytree(folder, copy)  # as after a kill: with the journal
+    await spool.close()
+    whole = (copy / "queue.sqlite3").rename(tmp_path / "whole")
+    if left is not None:
+        (copy / "queue.sqlite3").write_bytes(left)
+    with pytest.raises(SpoolBroken, match=r"queue.sqlite3 is missing or empty.*Nothing was changed"):
+        await SqliteSpool.open(copy)
+    whole.rename(copy / "queue.sqlite3")
+    spool = await SqliteSpool.open(copy)
+    found = await spool.find("m1")
+    assert found is not None
+    assert b"".join(found.message.body_chunks()) == b"x" * size
+    await spool.close()
+
+
+async def test_a_start_that_was_killed_at_once_is_no_lost_queue(tmp_path: Path) -> None:
+    await (await SqliteSpool.open(tmp_path)).close()
+    (tmp_path / "queue.sqlite3").write_bytes(b"")
+    (tmp_path / "queue.sqlite3-wal").write_bytes(b"")
+    (tmp_path / "bodies/incoming/1").write_bytes(b"never accepted")
+    await (await SqliteSpool.open(tmp_path)).close()
 
 
 async def test_damage_that_is_found_later_ends_the_spool(spool: SqliteSpool, tmp_path: Path) -> None:
@@ -213,7 +246,7 @@ async def test_damage_that_is_found_later_ends_the_spool(spool: SqliteSpool, tmp
         data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     path.write_bytes(data)
     spool = await SqliteSpool.open(tmp_path / "spool")
-    with pytest.raises(SpoolBroken):
+    with pytest.raises(SpoolBroken, match=r"is damaged .*Nothing was deleted.*\.recover"):
         await spool.find("m1")
     with pytest.raises(SpoolBroken):
         await spool.accept([message("new")])

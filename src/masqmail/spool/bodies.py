@@ -69,6 +69,10 @@ class Bodies:
         with suppress(OSError):
             self.path(queue_id).unlink()
 
+    def has_any(self) -> bool:
+        """Whether there is a body of an accepted message; also one in a folder of schema 1."""
+        return any(path != self._incoming for path in self._directory.iterdir())
+
     def flatten(self) -> None:
         """Moves bodies out of the folders in which they lay, by the end of their queue IDs, until schema 2."""
         for folder in [entry for entry in self._directory.iterdir() if entry != self._incoming and entry.is_dir()]:

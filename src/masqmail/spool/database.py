@@ -20,6 +20,7 @@ from masqmail.spool.inserts import Inserts
 from masqmail.spool.migrate import migrate
 from masqmail.spool.room import Ballast
 from masqmail.spool.segments import BLOCK_BYTES, SEGMENT_BYTES, Segments
+from masqmail.spool.segments import FILE_NAME as SEGMENTS_NAME
 from masqmail.spool.statements import load
 
 SQL = load("start")
@@ -41,7 +42,15 @@ CACHE_KIB = 2 * 1024
 # SQLite's primary result codes; the extended ones carry them in their low byte.
 _TAKEN = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_FINAL = _DAMAGED | {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+_FINAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+
+#: What to do about damage. Debian 12's sqlite3 has no `.recover`; an empty file must not take this one's place then.
+_REPAIR = (
+    "Nothing was deleted or repaired. Copy the whole folder of the queue to a safe place; then save what can be read"
+    f" with `sqlite3 {FILE_NAME} .recover > saved.sql && sqlite3 recovered.sqlite3 < saved.sql` (if it says"
+    ' "SQL logic error", this sqlite3 cannot do that; take another build) and put recovered.sqlite3 in the place of'
+    f" {FILE_NAME}, or move {FILE_NAME}, {SEGMENTS_NAME} and bodies away to begin with an empty queue"
+)
 
 
 class Database:
@@ -63,6 +72,7 @@ class Database:
         path = directory / FILE_NAME
         with ExitStack() as opened:
             opened.callback(os.close, _lock(directory / LOCK_NAME))
+            _check_not_lost(path, bodies)
             self._connection = _connect(path)
             opened.callback(self._connection.close)
             self.inserts = Inserts(self._connection)
@@ -215,6 +225,8 @@ def what_failed(error: Exception) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return SpoolFull(f"no room in the queue file: {error}")
+    if code in _DAMAGED:
+        return SpoolBroken(f"{FILE_NAME} is damaged ({error}). {_REPAIR}")
     if code in _FINAL:
         return SpoolBroken(f"the queue file cannot be used any longer: {error}")
     return SpoolError(f"the queue file refused a change: {error}")
@@ -231,6 +243,30 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
+def _check_not_lost(path: Path, bodies: Bodies) -> None:
+    """Raises `SpoolBroken` when there is no queue file, or an empty one, beside what only a queue leaves behind.
+
+    To go on would drop the journal, sweep the bodies and fill the segments anew.
+    """
+    if _size_of(path):
+        return
+    left = [name for name in (f"{FILE_NAME}-wal", SEGMENTS_NAME) if _size_of(path.with_name(name))]
+    if bodies.has_any():
+        left.append("bodies")
+    if left:
+        raise SpoolBroken(
+            f"{path} is missing or empty, but mail of its queue may be in {', '.join(left)}. Nothing was changed;"
+            f" put the {FILE_NAME} of the same time back, or move {', '.join(left)} away to begin with an empty queue"
+        )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would ask the umask
     return sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256, check_same_thread=False)
@@ -242,9 +278,5 @@ def _opening_error(error: sqlite3.Error, path: Path) -> Exception:
     if code in _TAKEN:
         return SpoolError(f"another program uses {path}")
     if code in _DAMAGED:
-        return SpoolBroken(
-            f"{path} is damaged ({error}). Nothing was changed or deleted. Copy {path.parent} to a safe place; then"
-            f" save what can be read with `sqlite3 {path} .recover | sqlite3 recovered.sqlite3` and put that file in"
-            " its place, or move the damaged file away to begin with an empty queue"
-        )
+        return SpoolBroken(f"{path} is damaged ({error}). {_REPAIR}")
     return what_failed(error)
