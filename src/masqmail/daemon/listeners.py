@@ -9,6 +9,7 @@ from pathlib import Path
 from anyio.abc import TaskGroup
 
 from masqmail.config.model import Configuration, Paths
+from masqmail.net.errors import ListenFailure
 from masqmail.net.handover import HandedOverListener
 from masqmail.net.listen import Handler, Listener, bind_unix, is_without_ipv6
 from masqmail.reception.smtp import Service
@@ -129,5 +130,7 @@ def _addresses(configuration: Configuration) -> dict[tuple[HostPort, bool], None
 
 def _report(what: str, error: Exception) -> None:
     """What `net.listen` cannot tell anybody else: a shortage of ours, or a fault of ours."""
-    event = LISTENER_TROUBLED if isinstance(error, OSError) else INTERNAL_ERROR
-    emit(event, level=logging.ERROR, reason=what, exception=error)
+    if isinstance(error, ListenFailure):
+        emit(LISTENER_TROUBLED, level=logging.ERROR, reason=f"{what}: {error}")
+    else:
+        emit(INTERNAL_ERROR, level=logging.ERROR, reason=what, exception=error)

@@ -20,6 +20,7 @@ from masqmail.settings import HostPort
 
 _BACKLOG = 512
 _PAUSE_SECONDS = 0.5
+_SILENT_SECONDS = 60.0  # after a report that we cannot accept
 #: The client is gone already, accept(2); whatever else goes wrong is trouble of ours.
 _CLIENT_GONE = frozenset(
     {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
@@ -29,7 +30,8 @@ _NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 Handler = Callable[[Stream], Awaitable[None]]
 #: Told who was sent away; says what to send before the connection is closed (in clear, so nothing before TLS).
 Refuse = Callable[[], bytes]
-#: Told what went wrong where nobody waits for it: no more files, or an exception that left a handler.
+#: Told what went wrong where nobody waits for it: a `ListenFailure` such as too many open files, or the exception that
+#: left a handler.
 Report = Callable[[str, Exception], None]
 
 
@@ -74,13 +76,16 @@ class Listener:
 
     async def _accept(self, sock: socket.socket, connections: TaskGroup) -> None:
         loop = asyncio.get_running_loop()
+        silent_until = float("-inf")
         try:
             while True:
                 try:
                     client, _ = await loop.sock_accept(sock)
                 except OSError as error:
                     if error.errno not in _CLIENT_GONE:  # most likely EMFILE: wait until others have gone
-                        self._report("no more connections can be accepted at the moment", error)
+                        if loop.time() >= silent_until:
+                            silent_until = loop.time() + _SILENT_SECONDS
+                            self._report("no more connections can be accepted", ListenFailure(explain(error)))
                         await anyio.sleep(_PAUSE_SECONDS)
                 else:
                     self._admit(client, connections)
