@@ -27,7 +27,7 @@ def test_waits_grow_with_each_failure_in_a_row_and_begin_anew_after_a_success() 
         if failure == 6:
             assert found.succeeded("isp", HOPS[0])
         pause = found.pause("isp", HOPS[0], Culprit.CONNECTION, "connection refused")
-        waits.append(pause.ends_at - clock.now())
+        waits.append(found.ends_at(pause) - clock.now())
         clock.advance(waits[-1])
         assert found.of("isp", HOPS[0]) is None
     assert waits == [*RETRY, RETRY[-1], RETRY[0]]
@@ -38,7 +38,8 @@ def test_a_pause_ends_by_the_clock_that_goes_on_while_the_machine_sleeps() -> No
     found, clock = pauses()
     fail(found)
     clock.set_now(clock.now() - HOUR)
-    assert found.of("isp", HOPS[0])
+    pause = found.of("isp", HOPS[0])
+    assert pause is not None and found.ends_at(pause) == clock.now() + RETRY[0]  # not an hour more
     clock.suspend(MINUTE)
     assert found.of("isp", HOPS[0]) is None
 
@@ -93,7 +94,7 @@ def test_a_flush_ends_a_pause_but_not_the_memory_of_how_long_it_has_not_worked()
     fail(found)
     assert found.trouble_of("isp", HOPS[:1], HOUR) is not None
     pause = found.of("isp", HOPS[0])
-    assert pause is not None and pause.ends_at - clock.now() == RETRY[0]
+    assert pause is not None and found.ends_at(pause) - clock.now() == RETRY[0]
 
 
 def test_a_flush_of_other_routes_ends_no_pause() -> None:

@@ -183,7 +183,13 @@ class Lanes:
     def _pause(self, route: Route, next_hop: HostPort, end: SessionEnd) -> None:
         assert end.culprit is not None
         pause = self._pauses.pause(route.name, str(next_hop), end.culprit, end.reason)
-        emit(NEXT_HOP_PAUSED, route=route.name, next_hop=str(next_hop), until=pause.ends_at, reason=end.reason)
+        emit(
+            NEXT_HOP_PAUSED,
+            route=route.name,
+            next_hop=str(next_hop),
+            until=self._pauses.ends_at(pause),
+            reason=end.reason,
+        )
 
     def _resume(self, route: Route, next_hop: HostPort) -> None:
         if self._pauses.succeeded(route.name, str(next_hop)):

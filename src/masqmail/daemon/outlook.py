@@ -62,7 +62,7 @@ class Outlook:
     def next_try(self, route_class: RouteClass) -> datetime | None:
         """When the first pause ends that keeps a class waiting: of a route with a link, not yet tried in this run."""
         remaining = {name for name in route_class.remaining() if self._has_link_by_name(name)}
-        ends = [pause.ends_at for name, pause in self._pauses_by_route() if name in remaining]
+        ends = [self._pauses.ends_at(pause) for name, pause in self._pauses_by_route() if name in remaining]
         return min(ends, default=None)
 
     def _has_link_by_name(self, name: str) -> bool:

@@ -30,7 +30,6 @@ class Pause:
     began: float
     began_at: datetime
     ends: float
-    ends_at: datetime
 
 
 class Pauses:
@@ -48,7 +47,6 @@ class Pauses:
             return before  # another connection has just found out the same
         failures = before.failures + 1 if before else 1
         wait = self.schedule.wait_after(failures)
-        now = self._clock.now()
         pause = Pause(
             route=route,
             next_hop=next_hop,
@@ -56,9 +54,8 @@ class Pauses:
             reason=reason,
             failures=failures,
             began=before.began if before else self._clock.monotonic(),
-            began_at=before.began_at if before else now,
+            began_at=before.began_at if before else self._clock.now(),
             ends=self._clock.boottime() + wait.total_seconds(),
-            ends_at=now + wait,
         )
         self._pauses[route, next_hop] = pause
         return pause
@@ -91,6 +88,10 @@ class Pauses:
         if not running or None in running:
             return None
         return min((pause for pause in running if pause), key=lambda pause: pause.ends)
+
+    def ends_at(self, pause: Pause) -> datetime:
+        """When a pause ends, by the wall clock as it is now: somebody may have set that since the pause began."""
+        return self._clock.now() + timedelta(seconds=pause.ends - self._clock.boottime())
 
     def next_end(self) -> float | None:
         """When the next running pause ends, in seconds of BOOTTIME."""

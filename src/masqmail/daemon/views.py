@@ -203,7 +203,7 @@ def _route(
     elif up is None:
         state, reason = "waiting", "; ".join(f"link {item.link}: {item.reason}" for item in verdicts)
     elif pause is not None:
-        state, reason, until = "paused", pause.reason, instant(pause.ends_at)
+        state, reason, until = "paused", pause.reason, instant(pauses.ends_at(pause))
     else:
         state, reason = "ready", f"link {up.link} is up"
     return {"name": route.name, "state": state, "reason": reason, "queued": queued, "next_attempt_at": until}

@@ -30,8 +30,8 @@ _NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 Handler = Callable[[Stream], Awaitable[None]]
 #: Told who was sent away; says what to send before the connection is closed (in clear, so nothing before TLS).
 Refuse = Callable[[], bytes]
-#: Told what went wrong where nobody waits for it: a `ListenFailure` such as too many open files, or the exception that
-#: left a handler.
+#: Told what went wrong where nobody waits for it: a `ListenFailure` such as too many open files, or the exception
+#: that left a handler.
 Report = Callable[[str, Exception], None]
 
 
