@@ -1,5 +1,7 @@
+import errno
 import os
 import pwd
+from typing import NoReturn
 
 import pytest
 
@@ -105,3 +107,21 @@ def test_an_account_the_system_does_not_know_is_made_up(passwd: Passwd, monkeypa
     monkeypatch.setenv("HOME", "/home/fritz")
     account = own_account()
     assert (account.name, account.uid, account.home) == ("fritz", os.geteuid(), "/home/fritz")
+
+
+def test_without_a_file_nobody_is_taken_for_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """getpwnam(3) cannot read its files then, and Python calls that unknown: mail would be returned."""
+
+    def no_file(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def unknown(name: str) -> NoReturn:
+        raise KeyError(name)
+
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
+    accounts = SystemAccounts()
+    with monkeypatch.context() as shortage:
+        shortage.setattr(os, "open", no_file)
+        with pytest.raises(OSError, match="Too many open files"):
+            accounts.find("bob")
+    assert accounts.find("bob") is None

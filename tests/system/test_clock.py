@@ -1,3 +1,4 @@
+import errno
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -107,3 +108,15 @@ def test_small_corrections_add_up_to_a_jump() -> None:
 def test_the_epoch_of_a_real_clock_stands_still() -> None:
     clock = SystemClock()
     assert epoch(clock) == pytest.approx(epoch(clock), abs=1)
+
+
+@pytest.mark.anyio
+async def test_a_sleep_without_a_file_for_its_timer_takes_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_file(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("masqmail.system.libc.call", no_file)
+    clock = SystemClock()
+    before = clock.boottime()
+    await clock.sleep(0.05)
+    assert 0.05 <= clock.boottime() - before < 5

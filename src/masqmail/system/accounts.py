@@ -83,10 +83,18 @@ def own_account() -> Account:
     return Account(name, uid, os.getegid(), os.environ.get("HOME") or "/", "/bin/sh")
 
 
+def _check_files() -> None:
+    """Raises `OSError` when too many files are open: then everybody is unknown, and Python does not say why."""
+    os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+
 def _ask(ask: Callable[[], pwd.struct_passwd]) -> Account | None:
     try:
         entry = ask()
-    except (KeyError, ValueError, OverflowError):  # unknown, or nothing an account could be called
+    except KeyError:
+        _check_files()
+        return None
+    except (ValueError, OverflowError):  # nothing an account could be called
         return None
     full_name = entry.pw_gecos.partition(",")[0]  # by custom; an office and telephone numbers follow
     full_name = full_name.encode(errors="surrogateescape").decode(errors="replace").strip()

@@ -7,12 +7,14 @@ exists from Python 3.13 only.
 import asyncio
 import ctypes
 import os
+import time
 
 from masqmail.system import libc
 
 _CLOCK_BOOTTIME = 7
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK | TFD_CLOEXEC have the same values
 _LONGEST_SECONDS = 10 * 365 * 86400.0
+_LOOK_SECONDS = 1.0
 
 
 class _Timespec(ctypes.Structure):
@@ -28,7 +30,11 @@ async def sleep(seconds: float) -> None:
     if seconds <= 0:
         await asyncio.sleep(0)
         return
-    fd = libc.call("timerfd_create", _CLOCK_BOOTTIME, _NONBLOCK_CLOEXEC)
+    try:
+        fd = libc.call("timerfd_create", _CLOCK_BOOTTIME, _NONBLOCK_CLOEXEC)
+    except OSError:  # too many open files
+        await _look_at_clock(seconds)
+        return
     try:
         _arm(fd, min(seconds, _LONGEST_SECONDS))
         loop = asyncio.get_running_loop()
@@ -40,6 +46,13 @@ async def sleep(seconds: float) -> None:
             loop.remove_reader(fd)
     finally:
         os.close(fd)
+
+
+async def _look_at_clock(seconds: float) -> None:
+    """The same without a timer: looks now and then whether it is time."""
+    end = time.clock_gettime(_CLOCK_BOOTTIME) + seconds
+    while (left := end - time.clock_gettime(_CLOCK_BOOTTIME)) > 0:  # noqa: ASYNC110 - nothing else tells the time
+        await asyncio.sleep(min(left, _LOOK_SECONDS))
 
 
 def _arm(fd: int, seconds: float) -> None:
