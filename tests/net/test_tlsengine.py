@@ -82,7 +82,7 @@ def test_a_damaged_record_is_a_failure(client_tls: ssl.SSLContext, server_tls: s
     client.send(b"MAIL FROM:<>\r\n")
     damaged = bytearray(client.take_output())
     damaged[-1] ^= 1
-    with pytest.raises(TlsFailure, match="bad record mac"):
+    with pytest.raises(TlsFailure, match="the other side sent something that is damaged, or no TLS"):
         server.receive(bytes(damaged))
 
 

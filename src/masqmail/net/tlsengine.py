@@ -145,6 +145,7 @@ _WRONG_NAME = frozenset({62, 64})  # host name and address mismatch
 NOT_TLS = "the other side does not speak TLS here"
 _VERSION = "the other side offers no TLS version that is safe (1.2 or later)"
 _NOTHING_IN_COMMON = "the other side has no encryption in common with us"
+_UNREADABLE = "the other side sent something that is damaged, or no TLS"
 _REASONS = {
     "WRONG_VERSION_NUMBER": NOT_TLS,
     "PACKET_LENGTH_TOO_LONG": NOT_TLS,
@@ -156,6 +157,8 @@ _REASONS = {
     "UNSUPPORTED_PROTOCOL": _VERSION,
     "TLSV1_ALERT_PROTOCOL_VERSION": _VERSION,
     "NO_PROTOCOLS_AVAILABLE": _VERSION,
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": _UNREADABLE,
+    "RECORD_LAYER_FAILURE": _UNREADABLE,  # OpenSSL 3.5 says no more, whatever it was
     "NO_SHARED_CIPHER": _NOTHING_IN_COMMON,
     "SSLV3_ALERT_HANDSHAKE_FAILURE": _NOTHING_IN_COMMON,
     "TLSV1_ALERT_UNKNOWN_CA": "the other side does not trust our certificate",
