@@ -1,6 +1,8 @@
 """Which folders the demo takes, and what it writes into them."""
 
 import os
+import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -63,3 +65,17 @@ def test_the_configuration_holds_the_folder_whatever_its_name(tmp_path: Path) ->
 def test_demos_that_start_together_get_different_ports() -> None:
     with chosen_port() as one, chosen_port() as two:
         assert one != two
+
+
+def test_the_commands_may_be_far_from_the_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `pip install --user`."""
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/nowhere/python3")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "masqmail")])
+    with pytest.raises(CannotPlay, match="install the package"):
+        Stage(tmp_path, 2525, 4000)
+    (tmp_path / "user").mkdir()
+    for name in ("masqmail", "sendmail"):
+        (tmp_path / "user" / name).touch(0o755)
+    (tmp_path / "masqmail").symlink_to("user/masqmail")
+    assert Stage(tmp_path, 2525, 4000).programs == str(tmp_path / "user")

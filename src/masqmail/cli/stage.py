@@ -246,8 +246,9 @@ def check_loopback(port: int) -> None:
 
 
 def _find_programs() -> str:
-    """The folder with the `masqmail` and `sendmail` that belong to this interpreter."""
-    for folder in (sysconfig.get_path("scripts"), os.path.dirname(sys.executable)):
+    """The folder with the `masqmail` and `sendmail` that were installed with us."""
+    started = os.path.dirname(os.path.realpath(sys.argv[0]))  # after `pip install --user` nothing else tells
+    for folder in (started, sysconfig.get_path("scripts"), os.path.dirname(sys.executable)):
         if all(os.access(os.path.join(folder, name), os.X_OK) for name in ("masqmail", "sendmail")):
             return folder
-    raise CannotPlay(f"there are no masqmail and sendmail commands beside {sys.executable}; install the package")
+    raise CannotPlay(f"there are no masqmail and sendmail commands in {started}; install the package")
