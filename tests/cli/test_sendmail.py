@@ -664,6 +664,13 @@ def test_it_finds_an_editable_install_by_its_pth_file(host: Host, end: str) -> N
     assert host.run("--version").stdout.startswith(b"sendmail (MasqMail) ")
 
 
+def test_it_finds_the_package_of_pip_install_target(host: Host) -> None:
+    prefix = host.starter.parent.parent
+    (prefix / "src").unlink()
+    (prefix / "masqmail").symlink_to(ROOT / "src" / "masqmail")
+    assert host.run("--version").stdout.startswith(b"sendmail (MasqMail) ")
+
+
 def test_a_package_that_is_nowhere_is_a_sentence(host: Host) -> None:
     (host.starter.parent.parent / "src").unlink()
     done = host.run("ann")
