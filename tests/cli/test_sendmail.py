@@ -679,6 +679,7 @@ def test_a_package_that_is_nowhere_is_a_sentence(host: Host) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_the_file_is_on_stable_storage_before_exit_0(host: Host, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-o", str(trace), "-e", "trace=openat,write,fsync,sync,exit_group"]

@@ -73,4 +73,6 @@ def test_what_talks_to_the_daemon_does_not_load_the_program() -> None:
     modules = set(loaded.stdout.split())
     assert "masqmail.cli.queue_commands" in modules
     program = {"asyncio", "anyio", "tomllib", "h11", "sqlite3", "masqmail.config.model", "masqmail.daemon"}
-    assert not modules & (program | {"dataclasses", "email", "http.client", "pathlib", "socket", "urllib"})
+    if sys.version_info < (3, 14):  # since then argparse itself loads it, for its colours
+        program.add("dataclasses")
+    assert not modules & (program | {"email", "http.client", "pathlib", "socket", "urllib"})

@@ -74,7 +74,7 @@ FINE = [
     '[host]\nname = "laptop"',
     '[smtp]\nrelay_networks = ["10.0.0.0/8"]',
     ROUTE + 'tls = "opportunistic"',
-    ROUTE + 'send_first = true\nwrapper = "ssh shore nc localhost 25"\ntls = "none"\n' + LOGIN,
+    ROUTE + 'send_first = true\nwrapper = "sh -c connect"\ntls = "none"\n' + LOGIN,
 ]
 
 

@@ -570,7 +570,7 @@ async def test_a_server_that_garbles_pipelined_answers_is_found_out_and_asked_on
 ) -> None:
     sent = mails(20)
     if not are_sizes_true:
-        sent = [Mail(mail.uid, mail.content, listed_size=17) for mail in sent]
+        sent = [Mail(one.uid, one.content, listed_size=17) for one in sent]
     async with house(PopMailbox(list(sent), garbled=True)) as home:
         await home.fetch()
         assert sorted(home.inbox.contents) == sorted(mail.content for mail in sent)

@@ -1,7 +1,8 @@
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ from spool.conformance import MINUTE, START, A, C, lease_one, message, recipient
 
 
 @pytest.fixture
-def connection() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    migrate(connection)
-    return connection
+def connection() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection)
+        yield connection
 
 
 def written(kept: tally.Tally, connection: sqlite3.Connection) -> dict[tuple[int, str], int]:
@@ -103,9 +104,15 @@ async def test_counts_that_cannot_be_right_are_counted_anew(tmp_path: Path, chan
         await spool.close()
 
 
-def test_a_queue_of_the_first_version_is_counted_by_the_upgrade() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    migrate(connection, statements.schema_changes()[:1])
+@pytest.fixture
+def first_version() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, statements.schema_changes()[:1])
+        yield connection
+
+
+def test_a_queue_of_the_first_version_is_counted_by_the_upgrade(first_version: sqlite3.Connection) -> None:
+    connection = first_version
     connection.execute("INSERT INTO message VALUES (1, 'a', '', '', 70, 0, '', '', 0, '', '', '', 0, '', 0)")
     for id, number, state in (
         (1, 1, "queued"),
