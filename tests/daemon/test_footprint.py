@@ -85,3 +85,19 @@ def test_what_a_daemon_does_late_works_without_its_files() -> None:
     script = f"import {', '.join((*LATE_MODULES, *DIRECT_MODULES))}\n{DONE_LATE}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_anyio_loads_late_is_loaded_before_it_drops_roots_rights() -> None:
+    script = """if True:
+        import sys
+        from masqmail.config.model import Configuration
+        from masqmail.daemon import serve
+        serve._is_out_of_reach = lambda: True
+        start = serve._Start(Configuration)
+        start.load_settings()
+        start.load_daemon()
+        sys.meta_path.clear()
+        import anyio
+        print(anyio.open_signal_receiver, anyio.open_process)
+    """
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -76,6 +76,8 @@ class _Start:
         from importlib import import_module
         from logging import WARNING
 
+        import anyio
+
         from masqmail.daemon.running import run
         from masqmail.system import events
 
@@ -86,6 +88,8 @@ class _Start:
             is_direct = any(not route.smarthost for route in configuration.routes.values())
             for name in LATE_MODULES + DIRECT_MODULES * is_direct:
                 import_module(name)
+            for name in dir(anyio):
+                getattr(anyio, name)  # since 4.15 it loads its modules when they are first used
             if configuration.fetch:
                 from masqmail.daemon.fetch.accounts import load_modules
 
@@ -94,10 +98,12 @@ class _Start:
 
 
 def _is_out_of_reach() -> bool:
-    """Whether the interpreter or this program is in a folder that others than root may not pass through."""
+    """Whether the interpreter, this program or a library is in a folder that only root may pass through."""
     from pathlib import Path
 
-    files = (os.path.realpath(os.__file__), os.path.realpath(__file__))
+    import anyio
+
+    files = [os.path.realpath(file) for file in (os.__file__, __file__, anyio.__file__)]
     return any(not folder.stat().st_mode & 0o001 for file in files for folder in Path(file).parents)
 
 
