@@ -87,17 +87,20 @@ def test_what_a_daemon_does_late_works_without_its_files() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_anyio_loads_late_is_loaded_before_it_drops_roots_rights() -> None:
+def test_files_that_are_out_of_reach_later_are_read_before_it_drops_roots_rights() -> None:
     script = """if True:
         import sys
         from masqmail.config.model import Configuration
         from masqmail.daemon import serve
+        from masqmail.spool import statements
         serve._is_out_of_reach = lambda: True
         start = serve._Start(Configuration)
         start.load_settings()
         start.load_daemon()
         sys.meta_path.clear()
         import anyio
-        print(anyio.open_signal_receiver, anyio.open_process)
+        assert anyio.open_signal_receiver and anyio.open_process
+        statements._HERE = None
+        assert statements.schema_changes()
     """
     subprocess.run([sys.executable, "-c", script], check=True)

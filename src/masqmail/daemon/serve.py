@@ -79,6 +79,7 @@ class _Start:
         import anyio
 
         from masqmail.daemon.running import run
+        from masqmail.spool.statements import schema_changes
         from masqmail.system import events
 
         configuration = self._configuration
@@ -90,6 +91,7 @@ class _Start:
                 import_module(name)
             for name in dir(anyio):
                 getattr(anyio, name)  # since 4.15 it loads its modules when they are first used
+            schema_changes()
             if configuration.fetch:
                 from masqmail.daemon.fetch.accounts import load_modules
 

@@ -5,7 +5,8 @@ program runs, so sqlite3 prepares each of them once.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 _HERE = Path(__file__).parent  # importlib.resources would load what opens ZIP files
@@ -18,6 +19,7 @@ def load(topic: str) -> Mapping[str, str]:
     return dict(_NAMED.findall(text))
 
 
-def schema_changes() -> list[str]:
+@cache
+def schema_changes() -> Sequence[str]:
     """The scripts in `schema/` in the order of their numbers, which begin at 1 and have no gaps."""
-    return [script.read_text("utf-8") for script in sorted((_HERE / "schema").iterdir())]
+    return tuple(script.read_text("utf-8") for script in sorted((_HERE / "schema").iterdir()))

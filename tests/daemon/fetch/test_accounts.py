@@ -155,6 +155,7 @@ def test_all_that_fetching_needs_can_be_loaded_before_root_is_given_up() -> None
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"masqmail.daemon.fetch.fetcher", "masqmail.daemon.fetch.parcel", "masqmail.retrieval.pop3"} <= loaded
+    assert "masqmail.daemon.poplogins" in loaded
     assert "masqmail.retrieval.imap" not in loaded
 
 

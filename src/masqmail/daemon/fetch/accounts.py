@@ -22,8 +22,10 @@ RETRIEVERS: Mapping[FetchProtocol, tuple[str, str]] = {
 }
 
 #: What else is loaded when mail is first fetched, by all protocols and by some.
-LATE_MODULES = ("masqmail.daemon.fetch.wiring", "scramp")
-LATE_MODULES_OF: Mapping[FetchProtocol, tuple[str, ...]] = {FetchProtocol.IMAP: ("imapclient",)}
+LATE_MODULES = ("masqmail.daemon.fetch.wiring", "masqmail.daemon.poplogins", "scramp")
+LATE_MODULES_OF: Mapping[FetchProtocol, tuple[str, ...]] = {
+    FetchProtocol.IMAP: ("imapclient", "masqmail.retrieval.imapsession")
+}
 
 #: What the words of `auth` are called by protocol machines; the others go by their own names.
 _WAYS: Mapping[FetchMechanism, tuple[str, ...]] = {
