@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import anyio._backends._asyncio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import ObjectReceiveStream, TaskGroup, TaskStatus
 
 from masqmail import __version__
 from masqmail.config.model import Configuration
@@ -74,17 +75,28 @@ async def _main(configuration: Configuration, load: Load, channel: socket.socket
 
 
 async def _watch_signals(daemon: Daemon, load: Load, notifier: Notifier, *, task_status: TaskStatus[None]) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        task_status.started()
-        async for number in signals:
-            if number == signal.SIGHUP:
-                notifier.reloading()
-                await _reload(daemon, load)
-                notifier.ready()
-            else:
-                notifier.stopping()
-                events.emit(events.DAEMON_STOPPING, signal=signal.Signals(number).name)
-                daemon.stop()
+    wish, wishes = anyio.create_memory_object_stream[None](1)
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals, wish, wishes:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_reload_as_wished, wishes, daemon, load, notifier)
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    with suppress(anyio.WouldBlock):  # one that has not begun is enough for all
+                        wish.send_nowait(None)
+                else:
+                    notifier.stopping()
+                    events.emit(events.DAEMON_STOPPING, signal=signal.Signals(number).name)
+                    daemon.stop()
+
+
+async def _reload_as_wished(
+    wishes: ObjectReceiveStream[None], daemon: Daemon, load: Load, notifier: Notifier
+) -> None:
+    async for _ in wishes:
+        notifier.reloading()
+        await _reload(daemon, load)
+        notifier.ready()
 
 
 async def _reload(daemon: Daemon, load: Load) -> None:

@@ -1,0 +1,61 @@
+"""Signals reach a daemon that is busy with one of them."""
+
+import os
+import signal
+
+import anyio
+import pytest
+
+from masqmail.config.model import Configuration
+from masqmail.daemon.running import _watch_signals
+from masqmail.system.notify import Notifier
+
+pytestmark = pytest.mark.anyio
+
+
+class SlowDaemon:
+    """Takes a new configuration only when `may_take_it` is set."""
+
+    def __init__(self) -> None:
+        self.configuration = Configuration()
+        self.reloads = 0
+        self.may_take_it = anyio.Event()
+        self.is_stopped = anyio.Event()
+
+    async def reconfigure(self, configuration: Configuration) -> None:
+        self.reloads += 1
+        await self.may_take_it.wait()
+
+    def stop(self) -> None:
+        self.is_stopped.set()
+
+
+async def _send(*numbers: signal.Signals) -> None:
+    for number in numbers:
+        os.kill(os.getpid(), number)
+        await anyio.sleep(0.01)
+
+
+async def test_many_wishes_for_a_reload_while_one_is_under_way_are_one() -> None:
+    daemon = SlowDaemon()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, daemon, Configuration, Notifier())
+        await _send(*[signal.SIGHUP] * 20)
+        assert daemon.reloads == 1
+        daemon.may_take_it.set()
+        with anyio.move_on_after(5):
+            while daemon.reloads < 2:
+                await anyio.sleep(0.01)
+        await anyio.wait_all_tasks_blocked()
+        assert daemon.reloads == 2
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_is_to_stop_does_so_in_the_middle_of_a_reload() -> None:
+    daemon = SlowDaemon()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, daemon, Configuration, Notifier())
+        await _send(signal.SIGHUP, signal.SIGTERM)
+        with anyio.fail_after(5):
+            await daemon.is_stopped.wait()
+        tasks.cancel_scope.cancel()
