@@ -28,6 +28,8 @@ def test_the_parent_loads_only_what_it_does_all_day() -> None:
         "masqmail.daemon.parent.start",
         "masqmail.daemon.parent.wire",
         "masqmail.daemon.serve",
+        "masqmail.net",
+        "masqmail.net.bind",
     }
     assert not loaded & {
         "typing",

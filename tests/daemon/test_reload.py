@@ -121,6 +121,16 @@ def test_an_address_that_is_taken_refuses_the_whole_configuration(daemon: Daemon
     assert daemon.ask("status")["routes"] == []
 
 
+def test_an_address_that_the_host_will_have_later_is_waited_for_and_said(daemon: Daemon) -> None:
+    text = CONFIGURATION.replace('"127.0.0.1:{port}"', '"127.0.0.1:{port}", "192.0.2.1:{port}"')
+    daemon.configure(text.format(folder=daemon.folder, port=daemon.port))
+    daemon.reload()
+    reason = "192.0.2.1 is in `listen`, and no interface of this host has it now"
+    _until(lambda: reason in daemon.log.read_text(), "it is not logged")
+    assert daemon.ask("status")["problems"] == [reason]
+    assert _accepts(daemon.port)
+
+
 def test_a_session_goes_on_over_a_reload(daemon: Daemon) -> None:
     with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as client, client.makefile("rwb") as file:
         file.readline()

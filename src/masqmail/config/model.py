@@ -175,7 +175,8 @@ class Smtp:
     """The SMTP server for the local network."""
 
     listen: tuple[HostPort, ...] = setting(
-        "Addresses to accept connections on; `[::1]` is left out where IPv6 is switched off.",
+        "Addresses to accept connections on, also those that come later with their interface; `[::1]` is left out"
+        " where IPv6 is switched off.",
         default=(HostPort("127.0.0.1", 25), HostPort("::1", 25)),
         otherwise="loopback, port 25, or 2525 when not started as root",
         example='["127.0.0.1:25", "[::1]:25", "192.168.1.1:25"]',

@@ -4,14 +4,17 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from anyio.abc import TaskGroup
 
 from masqmail.config.model import Configuration, Paths
+from masqmail.daemon.ownhost import OwnAddresses
+from masqmail.net.bind import is_without_ipv6
 from masqmail.net.errors import ListenFailure
 from masqmail.net.handover import HandedOverListener
-from masqmail.net.listen import Handler, Listener, bind_unix, is_without_ipv6
+from masqmail.net.listen import Handler, Listener, bind_unix
 from masqmail.reception.smtp import Service
 from masqmail.settings import HostPort
 from masqmail.system.events import INTERNAL_ERROR, LISTENER_READY, LISTENER_TROUBLED, emit
@@ -60,6 +63,14 @@ class Listeners:
         for listener in (*self._open.values(), *self._handed_over):
             listener.max_connections = configuration.smtp.max_connections
 
+    def problems(self) -> list[str]:
+        """The addresses at which nobody can connect now, because no interface has them."""
+        hosts = dict.fromkeys(address.host for address, _ in self._open if _is_ip_address(address.host))
+        own = OwnAddresses()
+        return [
+            f"{host} is in `listen`, and no interface of this host has it now" for host in hosts if host not in own
+        ]
+
     async def close(self, grace_seconds: float) -> None:
         """Accepts no more and lets those who are connected finish."""
         for listener in [*self._open.values(), *(listener for _, listener in self._unix)]:
@@ -91,6 +102,8 @@ class Listeners:
             )
             self._open[key] = listener
             self._start(listener, str(key[0]))
+        for problem in self.problems() if bound else ():
+            emit(LISTENER_TROUBLED, level=logging.WARNING, reason=problem)
 
     def _open_unix(self, paths: Paths, path: Path, handler: Handler) -> None:
         sockets = [bind_unix(path, _ANYBODY)]
@@ -124,8 +137,15 @@ def _addresses(configuration: Configuration) -> dict[tuple[HostPort, bool], None
     """Each address with whether TLS begins at once there. `[::1]` is none without IPv6, unless it is the only one."""
     smtp = configuration.smtp
     wanted = [*((address, False) for address in smtp.listen), *((address, True) for address in smtp.tls_listen)]
-    found = [key for key in wanted if not is_without_ipv6(key[0])]
+    found = [key for key in wanted if not is_without_ipv6(key[0].host)]
     return dict.fromkeys(found or wanted)
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
 
 
 def _report(what: str, error: Exception) -> None:

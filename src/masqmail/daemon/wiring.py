@@ -218,6 +218,7 @@ class Daemon:
         self.housekeeper = Housekeeper(self.scheduler, self.pauses, self.desk, spool, clock)
         self.housekeeper.keep_history = configuration.log.keep
         self.listeners = Listeners(self._bind, self.network_service, self.local_service, self._serve_control)
+        self.operator.problems.append(self.listeners.problems)
 
     def _make_agent(self) -> ParentAgent | ThreadAgent:
         if self._channel is not None:

@@ -13,7 +13,8 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from masqmail.net import stream
-from masqmail.net.dial import Endpoint, explain
+from masqmail.net.bind import open_listeners
+from masqmail.net.dial import explain
 from masqmail.net.errors import ListenFailure, NetError
 from masqmail.net.stream import Stream
 from masqmail.settings import HostPort
@@ -25,7 +26,6 @@ _SILENT_SECONDS = 60.0  # after a report that we cannot accept
 _CLIENT_GONE = frozenset(
     {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
 )
-_NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 Handler = Callable[[Stream], Awaitable[None]]
 #: Told who was sent away; says what to send before the connection is closed (in clear, so nothing before TLS).
@@ -125,43 +125,13 @@ class Listener:
 
 
 def bind_tcp(address: HostPort) -> list[socket.socket]:
-    """Listens at every address that a host name or address stands for.
-
-    What IPv6 address this host does not have is left out while another one is left. Raises `ListenFailure`.
-    """
+    """Listens at every address that a host name or address stands for, as `net.bind` says. Raises `ListenFailure`."""
     try:
-        found = socket.getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        return open_listeners(address.host, address.port)
     except (socket.gaierror, ValueError) as error:
         raise ListenFailure(f"cannot listen on {address}: the name cannot be resolved") from error
-    sockets: list[socket.socket] = []
-    missing: OSError | None = None
-    for family, _, _, _, sockaddr in found:
-        try:
-            sockets.append(_bind(Endpoint(family, sockaddr)))  # type: ignore[arg-type]
-        except OSError as error:
-            missing = error
-            if error.errno not in _NO_SUCH_ADDRESS:
-                break
-    else:
-        if sockets:
-            return sockets
-    for sock in sockets:
-        sock.close()
-    raise ListenFailure(f"cannot listen on {address}: {_why_not(missing)}")
-
-
-def is_without_ipv6(address: HostPort) -> bool:
-    """Whether this is the IPv6 loopback address, and IPv6 is switched off on this host."""
-    if address.host != "::1":
-        return False
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind((address.host, 0))
     except OSError as error:
-        return error.errno in _NO_SUCH_ADDRESS
-    return False
+        raise ListenFailure(f"cannot listen on {address}: {_why_not(error)}") from error
 
 
 def bind_unix(path: Path, mode: int) -> socket.socket:
@@ -186,20 +156,6 @@ def bind_unix(path: Path, mode: int) -> socket.socket:
     return sock
 
 
-def _bind(endpoint: Endpoint) -> socket.socket:
-    sock = socket.socket(endpoint.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if endpoint.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(endpoint.sockaddr)
-        sock.listen(_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 def _remove_stale_socket(path: Path) -> None:
     try:
         is_socket = stat.S_ISSOCK(path.lstat().st_mode)
@@ -218,16 +174,14 @@ def _remove_stale_socket(path: Path) -> None:
     raise ListenFailure(f"cannot listen on {path}: another program listens there; is masqmail running already?")
 
 
-def _why_not(error: OSError | None) -> str:
+def _why_not(error: OSError) -> str:
     match error:
         case OSError(errno=errno.EADDRINUSE):
             return "another program listens there"
         case OSError(errno=errno.EACCES):
             return "permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
-        case OSError():
+        case _:
             return explain(error)
-        case None:
-            return "the name has no address"
 
 
 def _name_of(sock: socket.socket) -> str:

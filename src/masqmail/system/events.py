@@ -107,7 +107,7 @@ EVENTS: dict[str, str] = {
     LOGIN_SUCCEEDED: "A client logged in.",
     LOGIN_FAILED: "A client tried to log in with a wrong name or password.",
     LISTENER_READY: "We accept connections at an address.",
-    LISTENER_TROUBLED: "The system does not give us more connections now; we wait a moment.",
+    LISTENER_TROUBLED: "An address to listen at is not there yet, or there can be no more connections now; we wait.",
     COMMAND_RECEIVED: "Somebody asked for an action over the control socket.",
     CONNECTION_OPENED: "We are connected to a next hop.",
     CONNECTION_CLOSED: "A connection to a next hop has ended.",

@@ -16,9 +16,10 @@ from contextlib import suppress
 from functools import partial
 
 from masqmail.daemon.parent import wire
-from masqmail.daemon.parent.opening import open_listeners, open_secret
+from masqmail.daemon.parent.opening import open_secret
 from masqmail.daemon.parent.pool import WorkerPool
 from masqmail.daemon.parent.settings import ParentSettings, read_in_child
+from masqmail.net.bind import open_listeners
 
 TYPE_CHECKING = False  # as in `typing`, which would stay in the memory of the parent
 if TYPE_CHECKING:
