@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masqmail.spool import segments
-from masqmail.spool.api import Selection, SpoolBroken, SpoolError, SpoolFull
+from masqmail.spool.api import ContentLost, Selection, SpoolBroken, SpoolError, SpoolFull
 from masqmail.spool.database import Database
 from masqmail.spool.segments import BLOCK_BYTES, FILE_NAME, SEGMENT_BYTES, Extent, Segments
 from masqmail.spool.sqlite import SqliteSpool
@@ -270,6 +270,30 @@ async def test_a_broken_disk_ends_the_spool(spool: SqliteSpool, monkeypatch: pyt
         await accept(spool, "m2")
     with pytest.raises(SpoolBroken):
         await spool.find("m1")
+
+
+async def test_a_message_in_a_bad_place_of_the_disk_is_held_and_stops_no_other(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_at_the_first(descriptor: int, buffers: list[memoryview], position: int) -> int:
+        if position < SIZE:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, buffers, position)
+
+    real = os.preadv
+    await accept(spool, "m1", "m2")
+    monkeypatch.setattr(os, "preadv", fail_at_the_first)
+    leased = await spool.lease("w", [A], max_messages=10, max_bytes=1 << 20, now=START)
+    assert [lease.message.queue_id for lease in leased] == ["m2"]
+    bad = await spool.find("m1", with_body=False)
+    assert bad is not None
+    assert bad.recipients[0].state is State.HELD
+    assert "its body cannot be read from byte 0 of" in bad.recipients[0].reason
+    with pytest.raises(ContentLost):
+        await spool.find("m1")
+    monkeypatch.undo()
+    await spool.release(["m1"])
+    assert [lease.message.queue_id for lease in await spool.lease("w", [A], now=START)] == ["m1"]
 
 
 @pytest.mark.parametrize("left", [None, 50_000])

@@ -17,6 +17,7 @@ from masqmail.mail.status import OK, Status
 from masqmail.routing.route import RouteClass
 from masqmail.spool import messages, statements, tally
 from masqmail.spool.api import (
+    ContentLost,
     Lease,
     NewMessage,
     QueuedMessage,
@@ -113,6 +114,21 @@ async def test_everything_is_there_after_a_restart(spool: SqliteSpool, tmp_path:
     item = await spool.find("m2")
     assert item is not None and b"".join(item.message.body_chunks()) == BIG
     await spool.close()
+
+
+async def test_a_message_whose_content_is_lost_is_held_and_stops_no_other(spool: SqliteSpool) -> None:
+    await spool.accept([message("m1"), message("m2")])
+    await run(spool, lambda db: db.connection.execute("DELETE FROM content WHERE message = 1"))  # a damaged page
+    (leased,) = await spool.lease("w", [A], now=START, max_messages=1)
+    assert leased.message.queue_id == "m2"
+    lost = await spool.find("m1", with_body=False)
+    assert lost is not None
+    assert lost.recipients[0].state is State.HELD
+    assert lost.recipients[0].reason == "its header and body are not in the queue file any more"
+    with pytest.raises(ContentLost):
+        await spool.find("m1")
+    assert await spool.remove(["m1"], START, "seen") == 1
+    assert [item.message.queue_id for item in await spool.listing()] == ["m2"]
 
 
 async def test_an_ended_recipient_keeps_its_class_over_a_restart(spool: SqliteSpool, tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ class SpoolBroken(SpoolError):
     """A write or sync failed, or the file is damaged: this process must not go on (a failed fsync is final)."""
 
 
+class ContentLost(SpoolError):
+    """The header or body of one message cannot be read; the rest of the queue is as it was."""
+
+
 class Kind(Enum):
     """What a message is to us: decides what happens when it cannot be delivered."""
 

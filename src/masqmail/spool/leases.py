@@ -6,8 +6,8 @@ from itertools import chain, groupby
 
 from masqmail.frozen import frozen
 from masqmail.routing.route import RouteClass
-from masqmail.spool import history, messages
-from masqmail.spool.api import HistoryEntry, Lease
+from masqmail.spool import history, messages, people
+from masqmail.spool.api import ContentLost, HistoryEntry, Lease, StoredMessage
 from masqmail.spool.changes import IN_DOUBT
 from masqmail.spool.database import Database
 from masqmail.spool.rows import STATE, Row, id_list, instant, message_key, optional_stamp, stamp
@@ -40,16 +40,27 @@ class Bounds:
 
 
 def lease(db: Database, worker: str, wanted: Wanted, bounds: Bounds) -> list[Lease]:
-    """Takes the oldest waiting recipients, a message's together."""
+    """Takes the oldest waiting recipients, a message's together. What cannot be read is held instead."""
     numbers = db.classes.known(wanted.classes)
-    keys = _within(db, sorted(_candidates(db, numbers, wanted, bounds.max_messages)), bounds)
-    found = db.connection.execute(SQL["get_wanted"], {"keys": id_list(keys), **wanted.parameters()})
+    stored: dict[int, StoredMessage] = {}
+    while not stored and (keys := sorted(_candidates(db, numbers, wanted, bounds.max_messages))):
+        stored = dict(_read(db, _within(db, keys, bounds)))  # what was held instead is no candidate any more
+    found = db.connection.execute(SQL["get_wanted"], {"keys": id_list([*stored]), **wanted.parameters()})
     taken = [row for row in found if row[1] in numbers]  # in the order of the keys
     _take(db, worker, taken)
     return [
-        Lease(messages.message(db, key), messages.recipients(db, map(_as_leased, rows)))
+        Lease(stored[key], messages.recipients(db, map(_as_leased, rows)))
         for key, rows in groupby(taken, lambda row: message_key(row[0]))
     ]
+
+
+def _read(db: Database, keys: Sequence[int]) -> Iterator[tuple[int, StoredMessage]]:
+    """Messages by their keys. One whose content is lost is held, so that it stops no other."""
+    for key in keys:
+        try:
+            yield key, messages.message(db, key)
+        except ContentLost as lost:
+            people.hold(db, [messages.message(db, key, with_body=False).queue_id], str(lost), leased=False)
 
 
 def _take(db: Database, worker: str, rows: Sequence[Row]) -> None:

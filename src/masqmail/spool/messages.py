@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from masqmail.spool.api import QueuedMessage, Selection, StoredMessage, StoredRecipient
+from masqmail.spool.api import ContentLost, QueuedMessage, Selection, StoredMessage, StoredRecipient
 from masqmail.spool.changes import is_selected
 from masqmail.spool.database import Database
 from masqmail.spool.rows import Row, id_range, read_message, read_recipient
@@ -19,9 +19,12 @@ PAGE_RECIPIENTS = 500
 
 
 def message(db: Database, key: int, *, with_body: bool = True) -> StoredMessage:
-    """The message of that key."""
+    """The message of that key; without its body also one whose content is lost. Raises `ContentLost`."""
     statement = SQL["get_message" if with_body else "get_message_without_body"]
-    return read_message(db.connection.execute(statement, (key,)).fetchone(), partial(_other_body, db))
+    row = db.connection.execute(statement, (key,)).fetchone()
+    if row is None:
+        raise ContentLost("its header and body are not in the queue file any more")
+    return read_message(row, partial(_other_body, db))
 
 
 def _other_body(db: Database, key: int, queue_id: str) -> bytes | Path:

@@ -20,7 +20,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple
 
-from masqmail.spool.api import SpoolBroken
+from masqmail.spool.api import ContentLost, SpoolBroken
 from masqmail.spool.files import mapped_errors, sync_folder
 
 FILE_NAME = "segments"
@@ -116,18 +116,31 @@ class Segments:
             os.fdatasync(self._open())
 
     def read(self, extent: Extent) -> bytes:
-        """The body at that place; one that the open transaction has placed need not be written yet."""
+        """The body at that place; one that the open transaction has placed need not be written yet.
+
+        Raises `ContentLost` where the disk has a bad place, and `SpoolBroken` when the file is not whole.
+        """
         if (placed := self._placed.get(extent)) is not None:
             return bytes(placed)
         buffer = self._whole_blocks()
         done = 0
         with mapped_errors("read a message body"):
             while done < extent.size_bytes:
-                part = self._transfer(_read_into, buffer[done : extent.whole_bytes], extent.position + done)
+                part = self._read_some(buffer[done : extent.whole_bytes], extent.position + done)
                 if not part:
                     raise SpoolBroken(f"{self._path} ends before byte {extent.position + extent.size_bytes}")
                 done += part
         return bytes(buffer[: extent.size_bytes])
+
+    def _read_some(self, buffer: memoryview, position: int) -> int:
+        try:
+            return self._transfer(_read_into, buffer, position)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise ContentLost(
+                f"its body cannot be read from byte {position} of {self._path}: {error.strerror}"
+            ) from error
 
     @property
     def has_changes(self) -> bool:

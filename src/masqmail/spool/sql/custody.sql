@@ -24,7 +24,7 @@ SELECT
     recipient.last_route, recipient.reason, lease.held
 FROM json_each(?) CROSS JOIN recipient ON recipient.id = value
 JOIN message ON message.key = recipient.id >> 20
-JOIN content ON content.message = message.key
+LEFT JOIN content ON content.message = message.key
 LEFT JOIN lease ON lease.recipient = recipient.id;
 
 -- name: end_leases
@@ -51,7 +51,7 @@ FROM json_each(?) CROSS JOIN recipient ON recipient.id BETWEEN value << 20 AND (
 WHERE state NOT IN ('delivered', 'failed');
 
 -- name: get_custody
-SELECT key, size_bytes, body IS NULL FROM message JOIN content ON content.message = key WHERE queue_id = ?;
+SELECT key, size_bytes, body IS NULL FROM message LEFT JOIN content ON content.message = key WHERE queue_id = ?;
 
 -- name: delete_leases
 DELETE FROM lease WHERE recipient BETWEEN ? AND ?;

@@ -3,8 +3,8 @@ SELECT message.*, content.header, content.body
 FROM message JOIN content ON content.message = message.key WHERE message.key = ?;
 
 -- name: get_message_without_body
-SELECT message.*, content.header, x''
-FROM message JOIN content ON content.message = message.key WHERE message.key = ?;
+SELECT message.*, coalesce(content.header, x''), x''
+FROM message LEFT JOIN content ON content.message = message.key WHERE message.key = ?;
 
 -- name: get_extent
 SELECT position, size_bytes FROM extent WHERE message = ?;
