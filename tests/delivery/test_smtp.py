@@ -20,6 +20,7 @@ from masqmail.net import session
 from masqmail.net.errors import ConnectionLost, NameFailure
 from masqmail.net.session import TlsMode
 from masqmail.net.stream import Stream
+from masqmail.net.tlsengine import TlsEngine
 from masqmail.proto.sasl import Credentials, Secret
 from masqmail.proto.smtp.clientsession import REPLY_TIMES, Phase
 from masqmail.proto.smtp.transfer import Step
@@ -750,6 +751,67 @@ async def test_a_tls_session_is_resumed(server_tls: ssl.SSLContext, ca_file: Pat
         for _ in range(2):
             await send(listener.address, options, ListFeed(transaction("one")), memory)
     assert listener.resumed == [False, True]
+
+
+@pytest.fixture
+def handed_out(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The TLS sessions that Python was asked for: up to 3.13.0 each costs 5 KB for good."""
+    found: list[object] = []
+    hand_out = TlsEngine.session.fget
+    assert hand_out is not None
+
+    def noted(engine: TlsEngine) -> object:
+        found.append(hand_out(engine))
+        return found[-1]
+
+    monkeypatch.setattr(TlsEngine, "session", property(noted))
+    return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_python_is_not_asked_for_another_tls_session_while_one_can_be_resumed(
+    version: ssl.TLSVersion, server_tls: ssl.SSLContext, ca_file: Path, handed_out: list[object]
+) -> None:
+    server_tls.maximum_version = version
+    options = replace(OPTIONS, tls=TlsMode.STARTTLS, tls_ca=ca_file, credentials=LOGIN)
+    memory = Memory()
+    async with listening(secure, tls=server_tls) as listener:
+        for _ in range(4):
+            await send(listener.address, options, ListFeed(transaction("one")), memory)
+    assert listener.resumed == [False, True, True, True]
+    assert len(handed_out) == 1
+
+
+@pytest.mark.anyio
+async def test_a_tls_session_that_was_refused_makes_room_for_another(
+    server_tls: ssl.SSLContext, certificate: trustme.LeafCert, ca_file: Path
+) -> None:
+    options = replace(OPTIONS, tls=TlsMode.IMPLICIT, tls_ca=ca_file)
+    memory = Memory()
+    forgetful = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(forgetful)
+    async with (
+        listening(secure, tls=server_tls, implicit_tls=True) as other,
+        listening(secure, tls=forgetful, implicit_tls=True) as listener,
+    ):
+        await send(other.address, options, ListFeed(transaction("one")), memory)
+        context = await memory.context(options)
+        memory.sessions.store(str(listener.address), context, memory.sessions.find(str(other.address), context))
+        for _ in range(3):
+            await send(listener.address, options, ListFeed(transaction("one")), memory)
+    assert listener.resumed == [False, True, True]
+
+
+@pytest.mark.anyio
+async def test_no_tls_session_of_the_many_hosts_of_direct_delivery_is_kept(
+    server_tls: ssl.SSLContext, handed_out: list[object]
+) -> None:
+    options = replace(OPTIONS, tls=TlsMode.OPPORTUNISTIC)
+    async with listening(secure, tls=server_tls) as listener:
+        await deliver(ListFeed(transaction("one")), listener, options)
+    assert listener.resumed == [False]
+    assert not handed_out
 
 
 @pytest.mark.anyio
