@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from masqmail.routing.route import RouteClass
 from masqmail.spool import bodies, space
 from masqmail.spool.database import Database
 from masqmail.spool.sqlite import SqliteSpool
-from spool.conformance import START, message
+from masqmail.spool.tally import stored
+from spool.conformance import START, message, recipient
 from spool.test_sqlite import run
 
 FILE, JOURNAL = "queue.sqlite3", "queue.sqlite3-wal"
@@ -38,6 +40,33 @@ async def test_a_little_free_space_is_kept_for_the_next_message(tmp_path: Path) 
     assert (tmp_path / JOURNAL).stat().st_size > 0
     await spool.close()
     assert (tmp_path / FILE).stat().st_size > 500_000
+
+
+async def test_classes_of_older_configurations_go_when_the_queue_is_empty(tmp_path: Path) -> None:
+    spool = await SqliteSpool.open(tmp_path)
+    classes = [RouteClass(("isp",), generation=f"g{number}") for number in range(4)]
+    for route_class in classes[:3]:
+        await spool.accept([message(route_class.generation, recipient(route_class=route_class))])
+    await spool.remove(["g0", "g1"], START, "removed by root")
+    await spool.tidy()
+    assert await kept(spool) == {*classes[:3]}, "to look who has which would mean to read the queue"
+    await spool.remove(["g2"], START, "removed by root")
+    await spool.tidy()
+    assert await kept(spool) == set()
+    assert await run(spool, lambda db: (dict(db.tally._counts), stored(db.connection))) == ({}, {})
+    for number in (1, 2):
+        await spool.accept([message(f"m{number}", recipient(route_class=classes[3]))])
+        await spool.tidy()
+        assert await spool.classes() == {classes[3]: number}
+    await spool.close()
+    spool = await SqliteSpool.open(tmp_path)
+    assert await spool.classes() == {classes[3]: 2}
+    await spool.close()
+
+
+async def kept(spool: SqliteSpool) -> set[RouteClass]:
+    """The classes that the spool keeps in memory."""
+    return await run(spool, lambda db: {route_class for _, route_class in db.classes.items()})
 
 
 async def test_the_file_shrinks_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,9 +109,7 @@ class Database:
         self.tally = tally.read(self.connection, [number for number, _ in self.classes.items()])
         (self.last_number,) = self.connection.execute(SQL["last_number"]).fetchone()
         self.bodies.clear_incoming()
-        if not self.tally.messages:  # else recipients that have ended may still name a class
-            self.classes.forget([number for number, _ in self.classes.items()])
-            self.tally.forget(self.connection)
+        self.forget_classes()
         # What a process that was killed has committed need not be synced; the places that it gave up are free now.
         self._checkpoint()
 
@@ -123,6 +121,15 @@ class Database:
         """The next number for a message or a line of history; one order for both, none is used twice."""
         self.last_number += 1
         return self.last_number
+
+    def forget_classes(self) -> None:
+        """Forgets all classes and their counts when the queue is empty, lest those of each configuration stay.
+
+        Else even recipients that have ended may still name a class.
+        """
+        if not self.tally.messages and self.classes.items():
+            self.classes.forget([number for number, _ in self.classes.items()])
+            self.tally.forget(self.connection)
 
     def begin(self, *, durable: bool) -> None:
         """Begins a transaction; one that is not durable may be lost when the power fails, but not by a crash."""

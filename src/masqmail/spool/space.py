@@ -15,7 +15,8 @@ _VACUUMED_PAGES = 200
 
 
 def tidy(db: Database) -> Generator[None, None, None]:
-    """Gives back what there is much of, after a crash or when a long queue was sent."""
+    """Gives back what there is much of, after a crash, a long queue, or many configurations."""
+    db.forget_classes()
     yield from db.bodies.sweep(partial(_has_body_file, db))
     yield from empty_segments(db)
     free, total = _pragma(db, "freelist_count"), _pragma(db, "page_count")

@@ -77,7 +77,9 @@ class Tally:
         self.add(class_number, new)
 
     def forget(self, connection: sqlite3.Connection) -> None:
-        """Removes what was stored; for a queue that is empty."""
+        """Removes what was counted and stored; for a queue that is empty."""
+        self._counts.clear()
+        self._before.clear()
         connection.execute(SQL["forget_tally"])
 
     @property
