@@ -131,6 +131,20 @@ async def test_a_file_from_before_all_computers_is_taken(desk: Desk) -> None:
     assert parsedate_to_datetime(message_from_bytes(message.header)["Date"]).year in (1969, 1970)
 
 
+async def test_a_file_that_can_neither_be_taken_nor_moved_leaves_its_name_to_others(desk: Desk) -> None:
+    (desk.folder / "bad").touch()
+    desk.leave(b"no message", "one")
+    for _ in range(2):
+        assert await desk.pickup.take_all() == 0
+    assert desk.names() == ["bad", "one"]
+    (desk.folder / "one").unlink()
+    await desk.pickup.take_all()
+    desk.leave(name="one")
+    await desk.pickup.take_all()
+    assert len(desk.spool.messages) == 1
+    assert desk.names() == ["bad"]
+
+
 async def test_an_allowed_sender_is_used(desk: Desk) -> None:
     desk.leave(CONTENT.replace(b"\n", b"\nSender: <bob@example.org>\n", 1), "one")
     desk.leave(CONTENT.replace(b"\n", b"\nSender: <>\n", 1), "two")

@@ -124,7 +124,7 @@ class Pickup:
 
     async def take_all(self) -> int:
         """Looks at every file once. Returns how many are left for a later look."""
-        left = 0
+        left, there = 0, set()
         try:
             entries = os.scandir(self._folder)
         except FileNotFoundError:
@@ -134,10 +134,12 @@ class Pickup:
             return 1
         with entries:
             for entry in entries:
+                there.add(entry.name)
                 if entry.name == BAD_FOLDER or entry.name in self._stuck:
                     continue
                 left += not await self._settle(entry.name)
                 await checkpoint()
+        self._stuck &= there  # another file may have the name of one that somebody has removed
         return left
 
     async def _settle(self, name: str) -> bool:
