@@ -53,6 +53,18 @@ def test_a_transaction_that_is_undone_counts_nothing(connection: sqlite3.Connect
     assert written(kept, connection) == {(0, "messages"): 0, (0, "bytes"): 0}
 
 
+def test_what_was_forgotten_in_a_transaction_that_is_undone_counts_again(connection: sqlite3.Connection) -> None:
+    counts = Counter({(0, "messages"): 1, (0, "bytes"): 5, (1, "queued"): 1, (2, "held"): 0})
+    kept = tally.Tally(counts.copy())
+    kept.begin()
+    kept.remove(1, State.QUEUED)  # the last message ends in the same transaction
+    kept.remove_message(5)
+    kept.forget(connection)
+    assert kept.messages == 0
+    kept.rollback()
+    assert kept.is_right(counts)
+
+
 def test_a_transaction_that_cannot_begin_takes_back_nothing(tmp_path: Path) -> None:
     def forbid(action: int, *names: str | None) -> int:
         return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK

@@ -77,9 +77,9 @@ class Tally:
         self.add(class_number, new)
 
     def forget(self, connection: sqlite3.Connection) -> None:
-        """Removes what was counted and stored; for a queue that is empty."""
+        """Removes what was counted and stored; for a queue that is empty, as far as this transaction knows."""
+        self._before = {**self._counts, **self._before}
         self._counts.clear()
-        self._before.clear()
         connection.execute(SQL["forget_tally"])
 
     @property
