@@ -20,11 +20,13 @@ class SlowDaemon:
         self.configuration = Configuration()
         self.reloads = 0
         self.may_take_it = anyio.Event()
+        self.is_ready = anyio.Event()
         self.is_stopped = anyio.Event()
 
     async def reconfigure(self, configuration: Configuration) -> None:
         self.reloads += 1
         await self.may_take_it.wait()
+        self.configuration = configuration
 
     def stop(self) -> None:
         self.is_stopped.set()
@@ -40,6 +42,7 @@ async def test_many_wishes_for_a_reload_while_one_is_under_way_are_one() -> None
     daemon = SlowDaemon()
     async with anyio.create_task_group() as tasks:
         await tasks.start(_watch_signals, daemon, Configuration, Notifier())
+        daemon.is_ready.set()
         await _send(*[signal.SIGHUP] * 20)
         assert daemon.reloads == 1
         daemon.may_take_it.set()
@@ -51,11 +54,31 @@ async def test_many_wishes_for_a_reload_while_one_is_under_way_are_one() -> None
         tasks.cancel_scope.cancel()
 
 
-async def test_who_is_to_stop_does_so_in_the_middle_of_a_reload() -> None:
+async def test_who_is_to_stop_does_so_in_the_middle_of_a_reload_and_ends_that() -> None:
     daemon = SlowDaemon()
+    before = daemon.configuration
     async with anyio.create_task_group() as tasks:
         await tasks.start(_watch_signals, daemon, Configuration, Notifier())
+        daemon.is_ready.set()
         await _send(signal.SIGHUP, signal.SIGTERM)
         with anyio.fail_after(5):
             await daemon.is_stopped.wait()
+        daemon.may_take_it.set()
+        await _send(signal.SIGHUP)
+        await anyio.wait_all_tasks_blocked()
+        assert (daemon.reloads, daemon.configuration) == (1, before)  # it would open what is being closed
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_wish_for_a_reload_that_comes_too_early_waits_until_the_daemon_is_ready() -> None:
+    daemon = SlowDaemon()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, daemon, Configuration, Notifier())
+        await _send(signal.SIGHUP)
+        await anyio.wait_all_tasks_blocked()
+        assert daemon.reloads == 0
+        daemon.is_ready.set()
+        with anyio.fail_after(5):
+            while not daemon.reloads:
+                await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()

@@ -76,27 +76,32 @@ async def _main(configuration: Configuration, load: Load, channel: socket.socket
 
 async def _watch_signals(daemon: Daemon, load: Load, notifier: Notifier, *, task_status: TaskStatus[None]) -> None:
     wish, wishes = anyio.create_memory_object_stream[None](1)
+    reloads = anyio.CancelScope()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals, wish, wishes:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_reload_as_wished, wishes, daemon, load, notifier)
+            tasks.start_soon(_reload_as_wished, wishes, reloads, daemon, load, notifier)
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
                     with suppress(anyio.WouldBlock):  # one that has not begun is enough for all
                         wish.send_nowait(None)
                 else:
+                    reloads.cancel()  # one that is under way would open what is being closed
                     notifier.stopping()
                     events.emit(events.DAEMON_STOPPING, signal=signal.Signals(number).name)
                     daemon.stop()
 
 
 async def _reload_as_wished(
-    wishes: ObjectReceiveStream[None], daemon: Daemon, load: Load, notifier: Notifier
+    wishes: ObjectReceiveStream[None], reloads: anyio.CancelScope, daemon: Daemon, load: Load, notifier: Notifier
 ) -> None:
-    async for _ in wishes:
-        notifier.reloading()
-        await _reload(daemon, load)
-        notifier.ready()
+    """What is wished before the daemon is ready is done then."""
+    with reloads:
+        await daemon.is_ready.wait()
+        async for _ in wishes:
+            notifier.reloading()
+            await _reload(daemon, load)
+            notifier.ready()
 
 
 async def _reload(daemon: Daemon, load: Load) -> None:
@@ -106,7 +111,7 @@ async def _reload(daemon: Daemon, load: Load) -> None:
         _check_fixed(daemon.configuration, configuration)
         await daemon.reconfigure(configuration)
     except Exception as error:
-        faults = getattr(error, "faults", None) or [error]
+        faults = getattr(error, "faults", None) or [_reason(error)]
         for fault in faults:
             events.emit(events.CONFIGURATION_REFUSED, level=logging.ERROR, reason=str(fault))
         return

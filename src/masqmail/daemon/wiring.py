@@ -126,6 +126,7 @@ class Daemon:
         self._channel = channel
         self._broken: BaseException | None = None
         self._stop = anyio.Event()
+        self.is_ready = anyio.Event()
         self.fetcher: Fetcher | None = None
         self.accounts: Accounts = SystemAccounts() if channel else SingleAccount()
         self.names: NameResolver = SystemResolver()
@@ -146,6 +147,7 @@ class Daemon:
             async with anyio.create_task_group() as tasks:
                 await self._assemble(self.spool, tasks)
                 await self._start(tasks)
+                self.is_ready.set()
                 on_ready()
                 await self._stop.wait()
                 self.scheduler.close_lines()
