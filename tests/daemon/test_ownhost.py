@@ -1,5 +1,8 @@
 """Recognising ourselves."""
 
+from ipaddress import IPv6Address
+from pathlib import Path
+
 import pytest
 
 from masqmail.daemon.ownhost import OwnAddresses, own_host
@@ -11,7 +14,16 @@ def test_our_interfaces_addresses_are_ours(address: str) -> None:
     assert address in OwnAddresses()
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "no address", "", 5])
+def test_an_address_that_counts_for_one_interface_is_ours_there() -> None:
+    listing = Path("/proc/net/if_inet6")
+    lines = [line.split() for line in listing.read_text().splitlines()] if listing.exists() else []
+    found = [f"{IPv6Address(int(line[0], 16))}%{line[5]}" for line in lines if line[3] == "20"]
+    if not found:
+        pytest.skip("no interface has a link-local address")
+    assert all(address in OwnAddresses() for address in found)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "fe80::99%lo", "no address", "", 5])
 def test_others_are_not(address: object) -> None:
     assert address not in OwnAddresses()
 

@@ -43,7 +43,7 @@ def test_an_ip_address_may_come_later_with_its_interface(host: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network of its own")
-@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "fe80::99%lo"])
 def test_who_connects_when_the_address_has_come_is_heard(host: str) -> None:
     needs("unshare", "ip")
     script = """if True:
@@ -53,7 +53,8 @@ def test_who_connects_when_the_address_has_come_is_heard(host: str) -> None:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         [listener] = open_listeners(host, 2525)
         prefix, options = ("128", ["nodad"]) if ":" in host else ("32", [])
-        subprocess.run(["ip", "address", "add", f"{host}/{prefix}", "dev", "lo", *options], check=True)
+        address = host.partition("%")[0]
+        subprocess.run(["ip", "address", "add", f"{address}/{prefix}", "dev", "lo", *options], check=True)
         with socket.create_connection((host, 2525), timeout=5):
             listener.setblocking(True)
             listener.accept()[0].close()

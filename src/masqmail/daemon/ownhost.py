@@ -12,10 +12,12 @@ class OwnAddresses:
 
     def __contains__(self, address: object) -> bool:
         """Whether the system lets us bind to the address: it does so for its own alone."""
+        host = str(address)
         try:
-            family = socket.AF_INET6 if ipaddress.ip_address(str(address)).version == 6 else socket.AF_INET
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.bind((str(address), 0))
+            ipaddress.ip_address(host)  # else `getaddrinfo` would take 5 for 0.0.0.5
+            ((family, kind, _, _, place),) = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)  # knows fe80::1%eth0
+            with socket.socket(family, kind) as sock:
+                sock.bind(place)
         except (OSError, ValueError):
             return False
         return True

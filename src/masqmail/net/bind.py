@@ -67,7 +67,7 @@ def _open(family: int, place: object, *, may_come_later: bool) -> socket.socket:
 def _may_come_later(family: int, host: str) -> bool:
     """Whether this is an IP address, and not one of loopback."""
     try:
-        packed = socket.inet_pton(family, host)
+        packed = socket.inet_pton(family, host.partition("%")[0])  # of fe80::1%eth0
     except (OSError, ValueError):
         return False
     return packed[:1] != b"\x7f" if family == socket.AF_INET else host != "::1"
