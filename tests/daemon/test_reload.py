@@ -125,7 +125,7 @@ def test_an_address_that_the_host_will_have_later_is_waited_for_and_said(daemon:
     text = CONFIGURATION.replace('"127.0.0.1:{port}"', '"127.0.0.1:{port}", "192.0.2.1:{port}"')
     daemon.configure(text.format(folder=daemon.folder, port=daemon.port))
     daemon.reload()
-    reason = "192.0.2.1 is in `listen`, and no interface of this host has it now"
+    reason = "we are to listen at 192.0.2.1, and no interface of this host has it now"
     _until(lambda: reason in daemon.log.read_text(), "it is not logged")
     assert daemon.ask("status")["problems"] == [reason]
     assert _accepts(daemon.port)

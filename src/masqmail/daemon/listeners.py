@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -65,11 +65,7 @@ class Listeners:
 
     def problems(self) -> list[str]:
         """The addresses at which nobody can connect now, because no interface has them."""
-        hosts = dict.fromkeys(address.host for address, _ in self._open if _is_ip_address(address.host))
-        own = OwnAddresses()
-        return [
-            f"{host} is in `listen`, and no interface of this host has it now" for host in hosts if host not in own
-        ]
+        return _problems_at(address for address, _ in self._open)
 
     async def close(self, grace_seconds: float) -> None:
         """Accepts no more and lets those who are connected finish."""
@@ -102,7 +98,7 @@ class Listeners:
             )
             self._open[key] = listener
             self._start(listener, str(key[0]))
-        for problem in self.problems() if bound else ():
+        for problem in _problems_at(address for (address, _), _ in bound):
             emit(LISTENER_TROUBLED, level=logging.WARNING, reason=problem)
 
     def _open_unix(self, paths: Paths, path: Path, handler: Handler) -> None:
@@ -139,6 +135,14 @@ def _addresses(configuration: Configuration) -> dict[tuple[HostPort, bool], None
     wanted = [*((address, False) for address in smtp.listen), *((address, True) for address in smtp.tls_listen)]
     found = [key for key in wanted if not is_without_ipv6(key[0].host)]
     return dict.fromkeys(found or wanted)
+
+
+def _problems_at(addresses: Iterable[HostPort]) -> list[str]:
+    hosts = dict.fromkeys(address.host for address in addresses if _is_ip_address(address.host))
+    own = OwnAddresses()
+    return [
+        f"we are to listen at {host}, and no interface of this host has it now" for host in hosts if host not in own
+    ]
 
 
 def _is_ip_address(host: str) -> bool:
