@@ -307,6 +307,19 @@ SYNTAX: list[tuple[str, str]] = [
     ("[a]\n[a]\n", "2: this is not TOML: Cannot declare ('a',) twice; write each section and setting once"),
     ("[a]\nb = 1\nb = 2", "3: this is not TOML: Cannot overwrite a value; write each section and setting once"),
     ("[a]\nb = yes\n", "2: this is not TOML: Invalid value; write true or false"),
+    (
+        '[a]\nb = "c”\n',
+        """2: this is not TOML: Illegal character '\\n'; write straight quotation marks: name = "value\"""",
+    ),
+    (
+        '[a]\nb = "it’s" c\n',
+        "2: this is not TOML: Expected newline or end of document after a statement;"
+        " write nothing but a comment, which begins with #, behind the value",
+    ),
+    (
+        '[a]\nb = ["c" "d"]\n',
+        "2: this is not TOML: Unclosed array; put each text in quotes, a comma between two and a ] at the end",
+    ),
     ("[a]\nb = “c”\n", '2: this is not TOML: Invalid value; write straight quotation marks: name = "value"'),
     (
         '[a]\nb = "c\nd = 1\n',

@@ -25,7 +25,11 @@ _ADVICE = tuple(
     for said, line, advice in (
         ("twice|overwrite|already|redefine|Duplicate", "", "write each section and setting once"),
         ("Invalid value", r"=\s*(yes|no|on|off|true|false)\b", "write true or false"),
-        ("", "=.*[“”„‟‘’‚]", 'write straight quotation marks: name = "value"'),
+        (
+            "",  # in place of straight ones, or of the last of two; within them they are text
+            r"""=([^"'#]|"[^"]*"|'[^']*')*[“”„‟‘’‚]|=[^#]*[“”„‟‘’‚]\s*$""",
+            'write straight quotation marks: name = "value"',
+        ),
         (r"Illegal character '\\n'|Expected \"'\"", "", "close the quotation mark in the same line"),
         ("after a statement", r"^\s*\[", "begin a new line behind the ]"),
         (
@@ -33,6 +37,7 @@ _ADVICE = tuple(
             r"""=\s*("[^"]*"|'[^']*'|\[.*\]|true|false)\s*[^\s"']""",
             "write nothing but a comment, which begins with #, behind the value",
         ),
+        ("Unclosed array", "", "put each text in quotes, a comma between two and a ] at the end"),
         ("key part", "{", "write all of { … } in one line, without a comma at its end"),
         (r"Unescaped|hex value", r"\\", r"write \\ for each \, or put the text in '…'"),
         ("Invalid value|Unterminated|Illegal|after a statement", "", 'put text in quotes: name = "value"'),
