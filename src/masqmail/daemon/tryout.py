@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 60.0
 
 _TOO_SLOW = (
     f"it did not let us in within {PATIENCE_SECONDS:g} s; "
-    'perhaps its port begins with TLS (tls = "implicit"), or something on the way drops what we say'
+    'perhaps its port begins with TLS and `tls` is not "implicit", or something on the way drops what we say'
 )
 
 
