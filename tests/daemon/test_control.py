@@ -260,6 +260,7 @@ async def test_conditions_select_messages(conditions: dict[str, object], held: l
         ({"all": 1}, 400),
         ({"ids": "1"}, 400),
         ({"ids": [1]}, 400),
+        ({"ids": ["1", ""]}, 400),
         ({"sender": 5}, 400),
         ({"sender": ""}, 400),
         ({"all": True, "sender": ""}, 400),  # what a variable that is not set leaves

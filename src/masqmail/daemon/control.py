@@ -266,8 +266,8 @@ def _queue_ids(request: Request) -> tuple[str, ...] | None:
 def _texts(request: Request, name: str) -> tuple[str, ...]:
     """A list of texts, each once; it may be missing."""
     found = request.document.get(name, [])
-    if not (isinstance(found, list) and all(isinstance(item, str) for item in found)):
-        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is a list of texts')
+    if not (isinstance(found, list) and all(isinstance(item, str) and item for item in found)):
+        raise HttpError(HTTPStatus.BAD_REQUEST, f'"{name}" is a list of texts that are not empty')
     return tuple(dict.fromkeys(found))
 
 
