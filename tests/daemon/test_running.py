@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import anyio
 import pytest
@@ -82,3 +84,28 @@ async def test_a_wish_for_a_reload_that_comes_too_early_waits_until_the_daemon_i
             while not daemon.reloads:
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
+
+
+async def test_a_wish_for_a_reload_from_before_anybody_listened_is_heard() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # as `serve` does
+    os.kill(os.getpid(), signal.SIGHUP)
+    daemon = SlowDaemon()
+    daemon.is_ready.set()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, daemon, Configuration, Notifier())
+        with anyio.fail_after(5):
+            while not daemon.reloads:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+def test_a_wish_for_a_reload_does_not_end_a_daemon_that_starts() -> None:
+    script = """if True:
+        import os, signal
+        from masqmail.daemon.serve import serve
+        def load():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os._exit(7)
+        raise SystemExit(serve(load))
+    """
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7

@@ -80,6 +80,7 @@ async def _watch_signals(daemon: Daemon, load: Load, notifier: Notifier, *, task
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals, wish, wishes:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_reload_as_wished, wishes, reloads, daemon, load, notifier)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # which `serve` holds back
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:

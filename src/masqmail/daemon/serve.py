@@ -4,6 +4,7 @@ Whatever this module imports stays in the parent's memory; the daemon's modules 
 """
 
 import os
+import signal
 from collections.abc import Callable
 
 from masqmail.daemon.parent.settings import ParentSettings
@@ -44,6 +45,7 @@ def serve(load: Load) -> int:
 
     `load` raises when the configuration has faults, with the `faults` as lines for a person; then an old one goes on.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until somebody listens: else it would end us
     if os.geteuid() == 0:
         start = _Start(load)
         return run_as_root(start.load_daemon, start.load_settings, _find_account)

@@ -75,6 +75,7 @@ def _watch_signals() -> socket.socket:
     for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(waker.detach())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # which `serve` holds back
     return wake
 
 
