@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from masqmail.cli import sendmail_places
 from masqmail.cli.sendmail_places import find_places, scan_paths
+from masqmail.config.surroundings import Surroundings
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,38 @@ def test_the_environment_names_a_file_too(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_named_file_must_be_readable(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="none"):
         find_places(str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"])
+@pytest.mark.parametrize("value", ["", "some/folder", "~/folder", None])
+def test_a_folder_of_the_environment_counts_when_it_does_for_the_daemon(
+    variable: str, value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MASQMAIL_CONFIG", raising=False)
+    monkeypatch.setattr(sendmail_places.posix, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sendmail_places.posix, "getuid", lambda: 1000)
+    environment = {name: str(tmp_path / name) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")}
+    environment["XDG_RUNTIME_DIR"] = str(tmp_path)
+    environment.pop(variable)
+    if value is not None:
+        environment[variable] = value
+    monkeypatch.setattr(sendmail_places.posix, "environ", {k.encode(): v.encode() for k, v in environment.items()})
+    with monkeypatch.context() as patch:
+        patch.setattr("os.geteuid", lambda: 1000)
+        surroundings = Surroundings.of_this_process(environment)
+    place = find_places("")[-1]
+    assert place.socket == f"{surroundings.default_runtime}/submit.sock"
+    assert place.pickup == f"{surroundings.default_spool}/pickup"
+
+
+@pytest.mark.parametrize("home", ["/home/ann", "relative"])
+def test_a_tilde_is_the_home_that_the_daemon_has(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "m.toml"
+    config.write_text('[paths]\nspool = "~/s"\nruntime = "~other/r"\n')
+    monkeypatch.setattr(sendmail_places.posix, "environ", {b"HOME": home.encode()})
+    (place,) = find_places(str(config))
+    assert place.pickup == str(Surroundings.of_this_process({"HOME": home}).home / "s/pickup")
+    assert place.socket == str(tmp_path / "~other/r/submit.sock")
 
 
 def test_a_users_own_file_comes_first_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,11 +86,11 @@ def scan_paths(text: str) -> dict[str, str]:
 
 def _own_places() -> tuple[str, str, str]:
     """Configuration, runtime and spool of a user who is not root."""
-    home = _at_home("~")
-    config = _environment("XDG_CONFIG_HOME") or _join(home, ".config")
-    state = _environment("XDG_STATE_HOME") or _join(home, ".local/state")
+    home = _home()
+    config = _folder("XDG_CONFIG_HOME") or _join(home, ".config")
+    state = _folder("XDG_STATE_HOME") or _join(home, ".local/state")
     session = f"/run/user/{posix.getuid()}"
-    runtime = _environment("XDG_RUNTIME_DIR") or (session if posix.access(session, posix.X_OK) else state)
+    runtime = _folder("XDG_RUNTIME_DIR") or (session if posix.access(session, posix.X_OK) else state)
     return (
         _join(config, "masqmail/masqmail.toml"),
         _join(runtime, "masqmail"),
@@ -139,13 +139,27 @@ def _join(folder: str, name: str) -> str:
     return name if name.startswith("/") else f"{folder}/{name}"
 
 
-def _at_home(path: str) -> str:
-    """A path that may begin with `~`."""
-    if not path.startswith("~"):
-        return path
-    import os
+def _folder(variable: str) -> str:
+    """The folder that a variable names; one that is not absolute counts as unset, as for the daemon."""
+    path = _environment(variable)
+    return path if path.startswith("/") else ""
 
-    return os.path.expanduser(path)
+
+def _home() -> str:
+    """Our home: HOME, or where it names none what the list of accounts says."""
+    if home := _folder("HOME"):
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(posix.geteuid()).pw_dir
+    except KeyError:
+        return "/"
+
+
+def _at_home(path: str) -> str:
+    """A path that may begin with `~`, our own home."""
+    return _home() + path[1:] if path == "~" or path.startswith("~/") else path
 
 
 def _environment(name: str) -> str:
