@@ -3,8 +3,9 @@
 >>> parse_command(b"RCPT TO:<ann@example.org>")
 Rcpt(recipient=Recipient(mailbox=Mailbox(local_part='ann', domain='example.org'), notify=None, orcpt=''))
 
-Strict, but for three things: blanks after the colon of MAIL and RCPT, blanks at the end of a line (both are
-common), and a mailbox without a domain, which is for policy to accept or refuse.
+Strict, but for what programs, printers and computers in homes do: blanks after the colon of MAIL and RCPT, an address
+without its angle brackets, blanks at the end of a line, any name in HELO and EHLO; and a mailbox without a domain,
+which is for policy to accept or refuse.
 """
 
 import re
@@ -151,8 +152,9 @@ Command = Hello | Mail | Rcpt | Bdat | Auth | Atrn | Etrn | Simple
 _VRFY = Simple(Verb.VRFY)
 _BLANKS = " \t"
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-# What may stand in a trace field without quoting; names of computers in homes keep to no RFC.
-_HELO_NAME = re.compile(r"[A-Za-z0-9_.:\[\]!#$%&'*+/=?^`{|}~-]+")
+# What may not stand in a trace field without quoting; names of computers in homes keep to no RFC.
+_ODD_IN_NAME = re.compile(r"[^A-Za-z0-9_.:\[\]!#$%&'*+/=?^`{|}~-]")
+_GREETINGS = (b"EHLO ", b"HELO ")
 _SOURCE_ROUTE = re.compile(r"@[^@,:<> ]+(?:,@[^@,:<> ]+)*:(?=.)")  # RFC 5321 §4.1.2
 # What nearly everybody writes, read at one go; all other spellings take the long way, to the same result.
 _PLAIN = re.compile(
@@ -186,7 +188,9 @@ def parse_command(line: bytes, *, with_xsubmit: bool = False) -> Command:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise PeerError(SYNTAX_ERROR) from None
+        if line[:5].upper() not in _GREETINGS:
+            raise PeerError(SYNTAX_ERROR) from None
+        text = line.decode("ascii", "replace")
     if (plain := _PLAIN.fullmatch(text)) is not None:
         verb, local_part, domain, rest = plain.groups()
         if len(local_part) + len(domain) + len("<@>") <= MAX_PATH_BYTES:
@@ -214,10 +218,13 @@ def traceable(line: bytes) -> bytes:
 
 
 def _hello(verb: Verb) -> Callable[[str], Command]:
+    """For EHLO and HELO. Who calls itself `(none)` or `Anne's PC` may send mail; a `?` is what cannot be written."""
+
     def parse(arguments: str) -> Command:
-        if not _HELO_NAME.fullmatch(arguments) or len(arguments) > MAX_HELO_BYTES:
+        name = _ODD_IN_NAME.sub("?", arguments.lstrip(_BLANKS))
+        if not name or len(name) > MAX_HELO_BYTES:
             raise _bad(f"{verb.value} needs the name of your host")
-        return Hello(verb, arguments)
+        return Hello(verb, name)
 
     return parse
 
@@ -293,14 +300,19 @@ def _make_rcpt(mailbox: Mailbox, parameters: str | None) -> Rcpt:
 
 
 def _split_path(arguments: str, keyword: str, status: Status) -> tuple[str, str]:
-    """What stands between the angle brackets, and the parameters behind them."""
+    """What stands between the angle brackets, and the parameters behind them; old devices leave the brackets out."""
     if arguments[: len(keyword)].upper() != keyword:
         raise _bad(f"Expected {keyword}<address>")
     start = len(keyword)
     while arguments.startswith(" ", start):
         start += 1
+    if not arguments.startswith("<", start):
+        path, _, rest = arguments[start:].partition(" ")
+        if not path:
+            raise PeerError(status)
+        return path, rest
     end = _path_end(arguments, start)
-    if not arguments.startswith("<", start) or end < 0:
+    if end < 0:
         raise PeerError(status)
     rest = arguments[end + 1 :]
     if rest and rest[0] != " ":
