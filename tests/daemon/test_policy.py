@@ -45,6 +45,7 @@ ELSEWHERE = Mailbox("ann", "example.net")
 class TwoAccounts:
     """Bob and the web server."""
 
+    only_name = ""
     accounts: tuple[Account, ...] = (
         Account("bob", BOB, BOB, "/home/bob", "/bin/sh", "Bob B."),
         Account("www", WWW, WWW, "/var/www", "/bin/false"),

@@ -158,6 +158,13 @@ FAULTS = [
 ]
 
 
+def test_where_one_user_alone_can_have_mail_the_reason_says_so() -> None:
+    expansion = expand(parse_mailbox("bob"), replace(book(""), is_user="ann".__eq__, only_user="ann"))
+    assert [fault.reason for fault in expansion.faults] == [
+        "there is no user bob here: MasqMail runs as ann, not as root, and delivers to ann alone"
+    ]
+
+
 @pytest.mark.parametrize(("address", "aliases", "good", "expected"), FAULTS)
 def test_a_bad_target_names_its_entry_and_spoils_no_other(
     address: str, aliases: str, good: list[str], expected: list[str] | None

@@ -97,6 +97,8 @@ class FakeBoard:
 class FakeAccounts:
     """A few users. With `failure` nobody can be looked up."""
 
+    only_name = ""
+
     def __init__(self, *names: str) -> None:
         self.names = names
         self.failure: OSError | None = None

@@ -74,6 +74,7 @@ class Directory:
             forwards=self.rules.forwards,
             forward_troubles=self._forward_troubles,
             read=read_included,
+            only_user=self.accounts.only_name,
         )
 
     def is_reply(self, mailbox: Mailbox) -> bool:

@@ -99,7 +99,8 @@ class AddressBook:
     `globs` are tables whose names are globs for whole addresses; they go before the others. With `forwards` a user's
     ~/.forward is still to be asked; `forward_troubles` says why that of some users was passed over lately.
     `postmaster` is where the postmaster's mail goes unless an alias says otherwise. `read` gives the text of an
-    included file or raises `OSError`. Other exceptions of the two callables pass through.
+    included file or raises `OSError`. Other exceptions of the two callables pass through. `only_user` is the
+    one there can be, where it is not root who delivers.
     """
 
     local: LocalDomains
@@ -110,6 +111,7 @@ class AddressBook:
     forwards: bool = False
     forward_troubles: Mapping[str, str] = field(default_factory=dict)
     read: Callable[[str], str] = _read_nothing
+    only_user: str = ""
 
     def find(self, mailbox: Mailbox, inside: str = "") -> AliasEntry | None:
         """The entry for a local mailbox: the first glob, else that of its whole name before that without the detail.
@@ -238,7 +240,13 @@ class _Run:
         elif user is not None:
             self.add(Target(TargetKind.MAILBOX, user, place.source))
         else:
-            self.fault(str(mailbox), MAILBOX_UNKNOWN, f"there is no user {mailbox.local_part} here", place)
+            self.fault(str(mailbox), MAILBOX_UNKNOWN, self.no_user(mailbox), place)
+
+    def no_user(self, mailbox: Mailbox) -> str:
+        reason = f"there is no user {mailbox.local_part} here"
+        if only := self.book.only_user:
+            reason += f": MasqMail runs as {only}, not as root, and delivers to {only} alone"
+        return reason
 
     def items(self, items: Sequence[Item], place: _Place) -> None:
         for item in items:

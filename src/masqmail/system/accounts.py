@@ -26,7 +26,10 @@ class Account:
 
 
 class Accounts(Protocol):
-    """Who is a local user."""
+    """Who is a local user. `only_name` is the one there can be, where we are not root, and else empty."""
+
+    @property
+    def only_name(self) -> str: ...
 
     def find(self, name: str) -> Account | None:
         """The account of that name. Raises `OSError` when it cannot be known now."""
@@ -37,6 +40,8 @@ class Accounts(Protocol):
 
 class SystemAccounts:
     """All accounts that the system knows (getpwnam(3)); answers are kept for half a minute."""
+
+    only_name = ""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -66,6 +71,7 @@ class SingleAccount:
 
     def __init__(self, account: Account | None = None) -> None:
         self._account = account or own_account()
+        self.only_name = self._account.name
 
     def find(self, name: str) -> Account | None:
         return self._account if name == self._account.name else None
