@@ -42,6 +42,20 @@ def test_a_message_is_stored_in_mboxrd(box: Path) -> None:
     assert box.stat().st_mode & 0o777 == 0o600
 
 
+def test_where_no_mailbox_may_be_made_the_reason_says_so(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really_open = os.open
+
+    def open_but_make_nothing(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr("os.open", open_but_make_nothing)
+    with pytest.raises(NotUsable) as caught:
+        append(box)
+    assert str(caught.value) == f"{box} does not exist, and {box.parent} lets us make no files"
+
+
 def test_the_next_message_follows_and_no_lock_stays(box: Path) -> None:
     append(box)
     append(box)

@@ -78,11 +78,18 @@ def _open(path: str) -> int:
             return os.open(path, _OPEN_FLAGS)
         except FileNotFoundError:
             with suppress(FileExistsError):  # made by somebody else just now: it is opened like any other
-                return os.open(path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+                return _make(path)
         except OSError as error:
             if error.errno == errno.ELOOP and os.path.islink(path):
                 raise NotUsable(f"{path} is a symbolic link") from error
             raise
+
+
+def _make(path: str) -> int:
+    try:
+        return os.open(path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+    except PermissionError as error:
+        raise NotUsable(f"{path} does not exist, and {os.path.dirname(path)} lets us make no files") from error
 
 
 def _check(status: os.stat_result, path: str) -> None:
