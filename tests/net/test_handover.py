@@ -28,7 +28,7 @@ class Door:
             [bind_unix(self.path, 0o600)],
             self._greet,
             max_connections=max_connections,
-            refuse=lambda: b"421 4.3.2 Too many connections\r\n",
+            refuse=lambda client, connections: b"421 4.3.2 Too many connections\r\n",
             report=lambda text, error: self.reports.append(f"{text}: {error}"),
         )
         self.listener.givers = givers

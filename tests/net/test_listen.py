@@ -33,7 +33,7 @@ class Served:
             self.sockets,
             handler,
             max_connections=max_connections,
-            refuse=lambda: b"421 4.3.2 Too many connections\r\n",
+            refuse=lambda client, connections: b"421 4.3.2 Too many connections\r\n",
             report=lambda text, error: self.reports.append((text, str(error))),
         )
         self.address = HostPort("127.0.0.1", self.sockets[0].getsockname()[1])

@@ -785,7 +785,7 @@ def report(what: str, error: Exception) -> None:
     raise AssertionError(what) from error
 
 
-async def test_over_tcp_the_surplus_client_is_refused(house: House) -> None:
+async def test_over_tcp_the_surplus_client_is_refused(house: House, caplog: pytest.LogCaptureFixture) -> None:
     sockets = bind_tcp(HostPort("127.0.0.1", 0))
     listener = house.service.listener(sockets, max_connections=1, report=report)
     house.tasks.start_soon(listener.serve)
@@ -794,6 +794,11 @@ async def test_over_tcp_the_surplus_client_is_refused(house: House) -> None:
     await first.greet()
     second = Client(await connect(address, timeout_seconds=5))
     assert (await second.reply()).startswith("421 4.3.2 Too many connections")
+    (refused,) = [record for record in caplog.records if record.getMessage() == "session refused"]
+    assert vars(refused)["fields"] == {
+        "client": str(second.stream.local),
+        "reason": "1 are connected there, as many as may be",
+    }
     assert (await first.ask(b"NOOP\r\n")).startswith("250")
     assert (await first.ask(b"QUIT\r\n")).startswith("221")
     first.stream.abort()

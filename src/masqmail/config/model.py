@@ -208,7 +208,9 @@ class Smtp:
     max_message_size: Bytes = setting("Bigger messages are refused.", default=Bytes(50_000_000))
     max_recipients: int = setting("More recipients of one transaction are put off.", default=1000)
     max_hops: int = setting("A message with more Received fields is in a loop.", default=50)
-    max_connections: int = setting("More connections at a time are turned away.", default=200)
+    max_connections: int = setting(
+        "More connections at a time to one address we listen at are turned away.", default=200
+    )
     ident_networks: tuple[Network, ...] = setting(
         "Clients whose host is asked for their user (RFC 1413), for Received and `${ident}`; it proves nothing.",
         default=(),

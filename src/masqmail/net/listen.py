@@ -7,6 +7,7 @@ import socket
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,8 +29,8 @@ _CLIENT_GONE = frozenset(
 )
 
 Handler = Callable[[Stream], Awaitable[None]]
-#: Told who was sent away; says what to send before the connection is closed (in clear, so nothing before TLS).
-Refuse = Callable[[], bytes]
+#: Told who is sent away, and how many are connected; says what to send before the connection is closed.
+Refuse = Callable[[str, int], bytes]
 #: Told what went wrong where nobody waits for it: a `ListenFailure` such as too many open files, or the exception
 #: that left a handler.
 Report = Callable[[str, Exception], None]
@@ -104,7 +105,7 @@ class Listener:
         """Refuses a client without waiting for it: the text fits into an empty send buffer."""
         with client:
             try:
-                client.send(self._refuse())
+                client.send(self._refuse(_client_of(client), self.connections))
             except OSError:
                 pass  # gone already
 
@@ -184,6 +185,15 @@ def _why_not(error: OSError) -> str:
             return explain(error)
 
 
+def _client_of(sock: socket.socket) -> str:
+    """Who has connected: an address, or for somebody on this host the path of our socket. Raises `OSError`."""
+    return _text(sock.getsockname() if sock.family == socket.AF_UNIX else sock.getpeername())
+
+
 def _name_of(sock: socket.socket) -> str:
-    name = sock.getsockname()
-    return name if sock.family == socket.AF_UNIX else str(HostPort(name[0], name[1]))
+    return _text(sock.getsockname())
+
+
+def _text(name: Any) -> str:
+    """An address of the socket module: a path, or a host with its port."""
+    return name if isinstance(name, str) else str(HostPort(name[0], name[1]))

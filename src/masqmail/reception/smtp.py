@@ -55,9 +55,10 @@ class Service:
         handler = self.handle_tls if implicit_tls else self.handle
         return Listener(sockets, handler, max_connections=max_connections, refuse=self.refuse, report=report)
 
-    def refuse(self) -> bytes:
+    def refuse(self, client: str, connections: int) -> bytes:
         """What a client is told when there are too many."""
-        events.emit(events.SESSION_REFUSED, level=logging.WARNING)
+        reason = f"{connections} are connected there, as many as may be"
+        events.emit(events.SESSION_REFUSED, level=logging.WARNING, client=client, reason=reason)
         return format_reply(TOO_MANY_CONNECTIONS)
 
     async def handle(self, stream: Stream) -> None:
