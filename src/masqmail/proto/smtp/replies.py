@@ -14,7 +14,7 @@ HELP_ANSWER = Status(
     214, "2.0.0", "MasqMail knows EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH\nSee RFC 5321"
 )
 READY_FOR_TLS = Status(220, "2.0.0", "Ready to start TLS")
-TLS_INJECTION = Status(554, "5.5.1", "Nothing may follow STARTTLS before TLS has begun")  # RFC 3207 §6
+TLS_INJECTION = Status(554, "5.5.1", "Nothing may follow STARTTLS before TLS has begun, closing")  # RFC 3207 §6
 ALREADY_TLS = OUT_OF_SEQUENCE.with_text("TLS has begun already")
 AUTHENTICATED = Status(235, "2.7.0", "Welcome")
 LOGIN_FAILED = Status(535, "5.7.8", "Wrong name or password")

@@ -425,9 +425,9 @@ class Server(Machine):
             self._reply(replies.ALREADY_TLS)
         elif not self._offers.starttls:
             self._reply(NOT_IMPLEMENTED)
-        elif not self._lines.is_empty:
-            self._lines.take_all()  # somebody may have put it there to have it run under TLS
+        elif not self._lines.is_empty:  # somebody may have put it there to have it run under TLS, and more may come
             self._reply(replies.TLS_INJECTION)
+            self._hang_up()
         else:
             self._reply(replies.READY_FOR_TLS)
             self.wait = Wait.TLS
