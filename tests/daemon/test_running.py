@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import anyio
 import pytest
@@ -88,7 +89,7 @@ async def test_a_wish_for_a_reload_that_comes_too_early_waits_until_the_daemon_i
 
 async def test_a_wish_for_a_reload_from_before_anybody_listened_is_heard() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # as `serve` does
-    os.kill(os.getpid(), signal.SIGHUP)
+    signal.pthread_kill(threading.get_ident(), signal.SIGHUP)  # and to no other thread, which does not hold it back
     daemon = SlowDaemon()
     daemon.is_ready.set()
     async with anyio.create_task_group() as tasks:
