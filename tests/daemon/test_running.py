@@ -10,10 +10,17 @@ import anyio
 import pytest
 
 from masqmail.config.model import Configuration
+from masqmail.daemon import running
 from masqmail.daemon.running import _watch_signals
 from masqmail.system.notify import Notifier
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def leave_log_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload sets up the log of the process, in which other tests look for theirs."""
+    monkeypatch.setattr(running.events, "configure", lambda *_: None)
 
 
 class SlowDaemon:
