@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
 import pytest
 
 from masqmail.mail.status import OK, Status
@@ -114,6 +115,12 @@ async def test_everything_is_there_after_a_restart(spool: SqliteSpool, tmp_path:
     item = await spool.find("m2")
     assert item is not None and b"".join(item.message.body_chunks()) == BIG
     await spool.close()
+
+
+async def test_who_asks_for_no_message_gets_none(spool: SqliteSpool) -> None:
+    await spool.accept([message("m1")])
+    with anyio.fail_after(5):
+        assert await spool.lease("w", [A], now=START, max_messages=0) == []
 
 
 async def test_a_message_whose_content_is_lost_is_held_and_stops_no_other(spool: SqliteSpool) -> None:

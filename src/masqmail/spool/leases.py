@@ -43,8 +43,8 @@ def lease(db: Database, worker: str, wanted: Wanted, bounds: Bounds) -> list[Lea
     """Takes the oldest waiting recipients, a message's together. What cannot be read is held instead."""
     numbers = db.classes.known(wanted.classes)
     stored: dict[int, StoredMessage] = {}
-    while not stored and (keys := sorted(_candidates(db, numbers, wanted, bounds.max_messages))):
-        stored = dict(_read(db, _within(db, keys, bounds)))  # what was held instead is no candidate any more
+    while not stored and (keys := _within(db, sorted(_candidates(db, numbers, wanted, bounds.max_messages)), bounds)):
+        stored = dict(_read(db, keys))  # what was held instead is no candidate any more
     found = db.connection.execute(SQL["get_wanted"], {"keys": id_list([*stored]), **wanted.parameters()})
     taken = [row for row in found if row[1] in numbers]  # in the order of the keys
     _take(db, worker, taken)
